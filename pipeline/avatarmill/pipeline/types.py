@@ -1,0 +1,167 @@
+"""The records that travel between the curation stages: frozen, validated, numpy only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+
+class Reason(StrEnum):
+    """Why an input, a shot or a track is not kept: the closed list of the reject table."""
+
+    EMPTY_FILE = "empty_file"
+    FORBIDDEN_FORMAT = "forbidden_format"
+    """Not one of the whitelisted containers: text, playlists, concat scripts, images."""
+    UNREADABLE = "unreadable"
+    """A whitelisted container that cannot be opened or has no decodable frame."""
+    NO_VIDEO_STREAM = "no_video_stream"
+    TRUNCATED = "truncated"
+    """Fewer frames decode than the container declares, or errors were concealed."""
+    TOO_LARGE = "too_large"
+    """Resolution, duration or bytes above the configured limit."""
+    TOO_SHORT = "too_short"
+    """The shot has fewer frames than a clip needs."""
+    NO_PERSON = "no_person"
+    TRACK_TOO_SHORT = "track_too_short"
+    LANDMARKS_DISAGREE = "landmarks_disagree"
+    """Detections that do not form one steady, human-shaped body: flicker, jumps, impossible limbs."""
+    PERSON_TOO_SMALL = "person_too_small"
+    MASK_DISAGREES = "mask_disagrees"
+    FIT_DIVERGED = "fit_diverged"
+    BLURRED = "blurred"
+    TIMED_OUT = "timed_out"
+    OUT_OF_MEMORY = "out_of_memory"
+    CRASHED = "crashed"
+    """The child process that held the item died."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """One row of the reject table."""
+
+    reason: Reason
+    evidence: str
+    """The measured value and the limit it broke, for a person to check."""
+    stage: str
+    start_seconds: float = 0.0
+    stop_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One input file, as listed."""
+
+    uri: str
+    path: str
+    """Local path the bytes are read from."""
+    sha256: str
+    size_bytes: int
+    licence: str = ""
+    consent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What the container says about the video stream, after rotation and sample aspect."""
+
+    duration_seconds: float
+    fps: float
+    num_frames: int
+    """Declared frames; 0 where the container does not say."""
+    width: int
+    height: int
+    rotation: int
+    codec: str
+    format: str
+    start_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A span without a cut, [start, stop) in seconds of presentation time."""
+
+    start_seconds: float
+    stop_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Decoded frames of one shot."""
+
+    images: Bytes
+    """[F, H, W, 3] sRGB."""
+    pts_seconds: NDArray[np.float64]
+    """[F] presentation time of each frame in the source."""
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or self.images.shape[-1] != 3:
+            raise ValueError(f"images must be [F, H, W, 3], got {self.images.shape}")
+        if self.pts_seconds.shape != (len(self.images),):
+            raise ValueError(f"{self.pts_seconds.shape} times for {len(self.images)} frames")
+
+
+@dataclass(frozen=True, slots=True)
+class Landmarks:
+    """MediaPipe holistic landmarks of one person over F frames; pixels of the decoded frame.
+
+    A part that was not found in a frame is NaN there.
+    """
+
+    body: Float
+    """[F, 33, 4]: x, y in pixels, MediaPipe's relative z in pixels, visibility 0..1."""
+    body_world: Float
+    """[F, 33, 3]: metres, hip-centred, MediaPipe's axes (x right, y down, z away)."""
+    left_hand: Float
+    """[F, 21, 3]: x, y in pixels, relative z. The person's own left."""
+    right_hand: Float
+    """[F, 21, 3]."""
+    face: Float
+    """[F, 478, 3]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One person in one shot."""
+
+    index: int
+    frame_indices: NDArray[np.int64]
+    """[T] rows of the shot's frames in which the person is seen, rising."""
+    boxes: Float
+    """[T, 4] x0, y0, x1, y1 in pixels of the decoded frame."""
+    landmarks: Landmarks
+    """Over the T frames of the track."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """SMPL-X parameters of a track in camera space (OpenCV: x right, y down, z forward)."""
+
+    pose: Float
+    """[T, 55, 3] axis-angle; joint 0 is the global orientation in camera space."""
+    shape: Float
+    """[20], shared by the track."""
+    expression: Float
+    """[T, 52]."""
+    translation: Float
+    """[T, 3] metres."""
+    intrinsics: Float
+    """[3, 3] of the decoded frame, pixels."""
+    confidence: Float
+    """[T, 55] per joint, 0..1: how far the frame's landmarks support the joint."""
+    residual_px: Float
+    """[T] median reprojection error of confident body landmarks, pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which rows of a track become the clip, and its scores."""
+
+    references: tuple[int, ...]
+    targets: tuple[int, ...]
+    scores: dict[str, float] = field(default_factory=dict)
