@@ -1,0 +1,91 @@
+"""Parquet tables beside the shards: reproducible bytes, and rows that say where a sample lies."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from avatarmill.records.atomic import atomic_writer
+from avatarmill.records.tarshard import Entry, Members
+
+LOCATION_FIELDS = (
+    pa.field("key", pa.string(), nullable=False),
+    pa.field("shard", pa.string(), nullable=False),
+    pa.field("offset", pa.int64(), nullable=False),
+    pa.field("length", pa.int64(), nullable=False),
+    pa.field("sha256", pa.string(), nullable=False),
+)
+"""The first columns of each index: enough to read one sample with one range request."""
+
+SCORES = pa.map_(pa.string(), pa.float64())
+
+Row = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One sample ready to be written: its members and its index columns less the location."""
+
+    key: str
+    members: Members
+    row: Row
+
+
+def location(entry: Entry, shard: str) -> dict[str, object]:
+    """Return the location columns of one sample in `shard` (its file name)."""
+    return {
+        "key": entry.key,
+        "shard": shard,
+        "offset": entry.offset,
+        "length": entry.length,
+        "sha256": entry.sha256,
+    }
+
+
+def entry_of(row: Row) -> Entry:
+    """Return the entry that an index row describes."""
+    return Entry(
+        str(row["key"]), int(str(row["offset"])), int(str(row["length"])), str(row["sha256"])
+    )
+
+
+def sorted_items(scores: Mapping[str, float]) -> list[tuple[str, float]]:
+    """Return a mapping as sorted pairs, so that its Parquet bytes do not depend on order."""
+    return sorted((key, float(value)) for key, value in scores.items())
+
+
+def write_table(path: Path, rows: Sequence[Row], schema: pa.Schema) -> None:
+    """Write rows to Parquet: same rows, same bytes. Raises ValueError for unknown columns."""
+    for row in rows:
+        if odd := row.keys() ^ set(schema.names):
+            raise ValueError(f"{path.name}: unknown or missing columns {', '.join(sorted(odd))}")
+    save_table(path, pa.Table.from_pylist([dict(row) for row in rows], schema=schema))
+
+
+def save_table(path: Path, table: pa.Table) -> None:
+    """Write a table with fixed settings: one row group, no file-level metadata of ours."""
+    with atomic_writer(path) as file:
+        pq.write_table(
+            table.replace_schema_metadata(None),
+            file,
+            compression="zstd",
+            compression_level=3,
+            row_group_size=max(1, table.num_rows),
+            write_statistics=True,
+        )
+
+
+def read_rows(path: Path) -> list[dict[str, object]]:
+    """Return the rows of a Parquet table as dicts; maps come back as lists of pairs."""
+    rows: list[dict[str, object]] = pq.read_table(path).to_pylist()
+    return rows
+
+
+def merge_tables(path: Path, parts: Iterable[Path], schema: pa.Schema) -> int:
+    """Concatenate `parts` in the given order into `path` and return the number of rows."""
+    tables = [pq.read_table(part, schema=schema) for part in parts]
+    merged = pa.concat_tables([schema.empty_table(), *tables])
+    save_table(path, merged)
+    return int(merged.num_rows)
