@@ -30,7 +30,7 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
     _sync_folder(path.parent)
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` so that a reader sees the old bytes or all of the new ones."""
     with atomic_writer(path) as file:
         file.write(data)

@@ -1,5 +1,6 @@
 """The clip record: one person in one shot, as reference and target frames with body parameters."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -51,6 +52,9 @@ ARRAYS: dict[str, tuple[int | None, ...]] = {
 
 DECIMALS = {"intrinsics": 3, "face_boxes": 2, "hand_boxes": 2, "confidence": 4}
 """Rounding before writing: pixels to a thousandth; 6 places for metres and radians."""
+
+REFERENCE = re.compile(r"ref_\d\d\.jpg")
+TARGET = re.compile(r"target_\d\d\.jpg")
 
 CLIP_INDEX = pa.schema(
     [
@@ -225,19 +229,24 @@ def clip_meta(data: bytes) -> ClipMeta:
 
 def clip_record(clip: Clip) -> Record:
     """Return the members and the index row of a clip, ready for a group."""
-    meta = clip.meta
-    row = {
+    members = clip_to_members(clip)
+    return Record(clip.key, members, clip_row(members))
+
+
+def clip_row(members: Mapping[str, bytes]) -> dict[str, object]:
+    """Return the index columns of an encoded clip, less its location."""
+    meta = clip_meta(members["json"])
+    return {
         "source_uri": meta.source_uri,
         "source_sha256": meta.source_sha256,
         "licence": meta.licence,
         "consent": meta.consent,
-        "start_seconds": round(meta.start_seconds, 6),
-        "stop_seconds": round(meta.stop_seconds, 6),
+        "start_seconds": meta.start_seconds,
+        "stop_seconds": meta.stop_seconds,
         "track": meta.track,
-        "num_references": clip.num_references,
-        "num_targets": clip.num_frames - clip.num_references,
+        "num_references": sum(bool(REFERENCE.fullmatch(name)) for name in members),
+        "num_targets": sum(bool(TARGET.fullmatch(name)) for name in members),
         "caption": meta.captions.get("short", ""),
-        "scores": [(name, round(value, 6)) for name, value in sorted_items(meta.scores)],
+        "scores": sorted_items(meta.scores),
         "fingerprint": fingerprint(meta.fingerprints),
     }
-    return Record(clip.key, clip_to_members(clip), row)

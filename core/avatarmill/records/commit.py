@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from avatarmill.records.atomic import TEMPORARY_SUFFIX, write_atomic
+from avatarmill.records.atomic import TEMPORARY_SUFFIX, write_bytes
 from avatarmill.records.fingerprint import sha256_file
 from avatarmill.records.index import (
     Record,
@@ -95,7 +95,7 @@ def write_group(
         keys=tuple(record.key for record in ordered),
         inputs=tuple(sorted(inputs, key=lambda state: state.uri)),
     )
-    write_atomic(_commit_path(folder, group), to_json(commit))
+    write_bytes(_commit_path(folder, group), to_json(commit))
     return commit
 
 

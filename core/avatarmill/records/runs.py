@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from avatarmill.records.atomic import write_atomic
+from avatarmill.records.atomic import write_bytes
 from avatarmill.records.canonical import json_bytes
 from avatarmill.records.fingerprint import describe, fingerprint
 
@@ -15,5 +15,5 @@ def write_config(out: Path, name: str, config: object) -> Path:
     """
     path = out / f"{name}.config.json"
     document = {"config": describe(config), "fingerprint": fingerprint(config)}
-    write_atomic(path, json_bytes(document) + b"\n")
+    write_bytes(path, json_bytes(document) + b"\n")
     return path

@@ -132,7 +132,9 @@ def token_meta(data: bytes) -> TokenMeta:
 
 def token_record(sample: TokenSample) -> Record:
     """Return the members and the index row of a token sample, ready for a group."""
-    meta = sample.meta
+    members = token_to_members(sample)
+    # From the bytes, so that the index shows the rounded numbers that a reader will see.
+    meta = token_meta(members["json"])
     row = {
         "clip_key": meta.clip_key,
         "num_tokens": len(sample.latent),
@@ -140,7 +142,7 @@ def token_record(sample: TokenSample) -> Record:
         "source_sha256": meta.source_sha256,
         "licence": meta.licence,
         "caption": meta.captions.get("short", ""),
-        "scores": [(name, round(value, 6)) for name, value in sorted_items(meta.scores)],
+        "scores": sorted_items(meta.scores),
         "fingerprint": meta.tokenizer,
     }
-    return Record(sample.key, token_to_members(sample), row)
+    return Record(sample.key, members, row)

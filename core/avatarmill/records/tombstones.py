@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from avatarmill.records.atomic import write_atomic
+from avatarmill.records.atomic import write_bytes
 from avatarmill.records.canonical import json_bytes
 
 TOMBSTONES = "tombstones"
@@ -17,7 +17,7 @@ def bury(folder: Path, source_sha256: str, *, reason: str) -> None:
     if not re.fullmatch(r"[0-9a-f]{64}", source_sha256):
         raise ValueError(f"source_sha256 is {source_sha256!r}, expected 64 hex digits")
     path = folder / TOMBSTONES / f"{source_sha256}.json"
-    write_atomic(path, json_bytes({"source_sha256": source_sha256, "reason": reason}))
+    write_bytes(path, json_bytes({"source_sha256": source_sha256, "reason": reason}))
 
 
 def buried(folder: Path) -> frozenset[str]:
