@@ -2,8 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal, get_args
+
+import pyarrow as pa
+
+from avatarmill.records.index import write_table
 
 State = Literal[
     "kept",  # at least one sample was written
@@ -12,6 +17,16 @@ State = Literal[
     "failed",  # our own error; the input deserves another try
 ]
 STATES: tuple[State, ...] = get_args(State)
+
+LEDGER_INDEX = pa.schema(
+    [
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("state", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("samples", pa.int64(), nullable=False),
+    ]
+)
 
 
 class LedgerError(RuntimeError):
@@ -52,6 +67,12 @@ def check_ledger(states: Iterable[InputState], listed: Iterable[str]) -> dict[St
     _refuse("never listed", list(have - want))
     counts = Counter(state.state for state in states)
     return {state: counts[state] for state in STATES}
+
+
+def write_ledger(path: Path, states: Iterable[InputState]) -> None:
+    """Write the state of every input in order of URI: same states, same bytes."""
+    ordered = sorted(states, key=lambda state: state.uri)
+    write_table(path, [asdict(state) for state in ordered], LEDGER_INDEX)
 
 
 def _refuse(what: str, uris: list[str]) -> None:

@@ -8,6 +8,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from avatarmill.records.rejects import Level
+
 Float = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
@@ -39,6 +41,8 @@ class Reason(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     CRASHED = "crashed"
     """The child process that held the item died."""
+    INTERNAL_ERROR = "internal_error"
+    """Our own code raised on it; the run log has the traceback."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,8 @@ class Reject:
     stage: str
     start_seconds: float = 0.0
     stop_seconds: float = 0.0
+    level: Level = "source"
+    """What is rejected: the whole source, one shot of it, or one person of a shot."""
 
 
 @dataclass(frozen=True, slots=True)

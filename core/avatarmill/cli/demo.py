@@ -1,0 +1,113 @@
+"""The main job end to end, small: videos -> clips -> tokens -> a checkpoint -> avatars -> a report."""
+
+import json
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from avatarmill.cli.console import say, table
+from avatarmill.records.runs import write_config
+
+DEFAULT_PROMPT = "a woman with long brown hair in a red t-shirt and blue trousers"
+
+
+@dataclass(frozen=True, slots=True)
+class DemoConfig:
+    """What the demo runs on, and where its output goes."""
+
+    out: Path = Path("out/demo")
+    """Folder of the run. Rerunning with the same folder resumes the curate and tokenize jobs."""
+    videos: Path | None = None
+    """Folder of videos; without it, actors are rendered."""
+    actors: int = 6
+    """Rendered actors where no videos are given."""
+    seed: int = 0
+    train_steps: int = 24
+    """Steps the diffusion model is trained on from the packaged weights."""
+    prompt: str = DEFAULT_PROMPT
+
+    def __post_init__(self) -> None:
+        if self.videos is not None and not self.videos.is_dir():
+            raise ValueError(f"videos: {self.videos} is not a folder")
+        if self.actors < 1:
+            raise ValueError(f"actors: {self.actors} must be at least 1")
+        if self.train_steps < 1:
+            raise ValueError(f"train_steps: {self.train_steps} must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One job of the demo: an `avatarmill` command line."""
+
+    name: str
+    arguments: tuple[str, ...]
+
+
+def plan_steps(config: DemoConfig) -> list[Step]:
+    """The jobs in order, exactly as a user would type them."""
+    out = str(config.out)
+    videos = str(config.videos or config.out / "videos")
+    seed = str(config.seed)
+    steps = [
+        Step("curate", ("curate", "--videos", videos, "--out", out)),
+        Step("tokenize", ("tokenize", "--clips", out, "--out", out)),
+        Step(
+            "train",
+            ("train", "diffusion", "--tokens", out, "--out", f"{out}/train")
+            + ("--steps", str(config.train_steps), "--seed", seed),
+        ),
+        Step(
+            "generate",
+            ("generate", "--prompt", config.prompt, "--seed", seed, "--out", out)
+            + ("--weights", f"{out}/train/diffusion.safetensors"),
+        ),
+        Step("report", ("report", "--out", out)),
+    ]
+    if config.videos is None:
+        count = str(config.actors)
+        steps.insert(0, Step("synth", ("synth", "wild", "--count", count, "--seed", seed, "--out", out)))
+    return steps
+
+
+def run(config: DemoConfig) -> int:
+    """Runs every job as a process of its own and prints its command and time.
+
+    Returns:
+        0 when all jobs ended well, else the exit status of the job that did not; the jobs after
+        it are not started.
+    """
+    config.out.mkdir(parents=True, exist_ok=True)
+    write_config(config.out, "demo", config)
+    seconds: dict[str, float] = {}
+    for step in plan_steps(config):
+        say(f"\n$ avatarmill {shlex.join(step.arguments)}")
+        started = time.perf_counter()
+        command = [sys.executable, "-m", "avatarmill.cli.main", *step.arguments]
+        status = subprocess.run(command, check=False).returncode
+        seconds[step.name] = round(time.perf_counter() - started, 1)
+        if status:
+            say(f"\n{step.name} ended with exit status {status}; what was finished is in {config.out}")
+            return status
+    _summarise(config, seconds)
+    return 0
+
+
+def _summarise(config: DemoConfig, seconds: dict[str, float]) -> None:
+    """Writes summary.json from the summaries of the jobs and prints it as a table."""
+    summary = {
+        "seconds": {**seconds, "total": round(sum(seconds.values()), 1)},
+        "curate": json.loads((config.out / "clips" / "summary.json").read_bytes()),
+        "tokenize": json.loads((config.out / "tokens" / "summary.json").read_bytes()),
+    }
+    (config.out / "summary.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
+    say("")
+    table(["job", "seconds"], [[name, f"{value:.1f}"] for name, value in summary["seconds"].items()])
+    states = summary["curate"]["states"]
+    say("inputs: " + ", ".join(f"{number} {state}" for state, number in sorted(states.items())))
+    say(f"clips: {summary['curate']['clips']}, token samples: {summary['tokenize']['samples']}")
+    for path in sorted((config.out / "avatars").iterdir()):
+        say(f"  {path}")
+    say(f"report: {config.out / 'report.html'}")

@@ -1,0 +1,166 @@
+"""The curation job: a list of videos in, committed clip shards, index, rejects and ledger out."""
+
+import json
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from avatarmill.pipeline.decode import DecodeConfig
+from avatarmill.pipeline.executor import run_on_ray, start_ray
+from avatarmill.pipeline.fit import FitConfig
+from avatarmill.pipeline.gather import FinishedGroup, Gather
+from avatarmill.pipeline.groups import Plan, plan_groups
+from avatarmill.pipeline.ingest import list_sources
+from avatarmill.pipeline.masks import MaskConfig
+from avatarmill.pipeline.people import PeopleConfig
+from avatarmill.pipeline.select import SelectConfig
+from avatarmill.pipeline.shots import ShotConfig
+from avatarmill.pipeline.stages import StageConfig, curation_stages, step_fingerprints
+from avatarmill.pipeline.types import Source
+from avatarmill.records.atomic import write_atomic
+from avatarmill.records.clip import CLIP_INDEX
+from avatarmill.records.commit import drop_commit, list_commits, merge, read_commit, sweep, write_group
+from avatarmill.records.fingerprint import fingerprint
+from avatarmill.records.ledger import InputState, check_ledger, write_ledger
+from avatarmill.records.rejects import read_rejects
+from avatarmill.records.runs import write_config
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CurateConfig:
+    """Which videos, where the clips go, and the settings of every stage."""
+
+    videos: Path
+    """Folder of videos, or a text, CSV or Parquet list of them."""
+    out: Path
+    """The run's folder; clips go to OUT/clips."""
+    group_size: int = 8
+    """Sources packed into one shard, and lost together when the job is killed half-way."""
+    workers: int = 1
+    """Workers of each heavy stage. Ray needs one CPU more than the stages reserve."""
+    shots: ShotConfig = field(default_factory=ShotConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    people: PeopleConfig = field(default_factory=PeopleConfig)
+    masks: MaskConfig = field(default_factory=MaskConfig)
+    fit: FitConfig = field(default_factory=FitConfig)
+    select: SelectConfig = field(default_factory=SelectConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("group_size", "workers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)} must be at least 1")
+        if not self.videos.exists():
+            raise ValueError(f"videos: {self.videos} does not exist")
+
+    def stages(self) -> StageConfig:
+        """The settings that decide what a source becomes."""
+        return StageConfig(
+            self.shots, self.decode, self.people, self.masks, self.fit, self.select
+        )
+
+
+def run(config: CurateConfig) -> int:
+    """Curates every source of the list that is not finished yet.
+
+    Returns:
+        0 when every source ended kept, rejected or as a duplicate; 1 when our own code failed
+        on some. Rerunning the same command tries those again and skips what is finished.
+
+    Raises:
+        ValueError: nothing to do, or the folder holds a run with another configuration.
+    """
+    sources = list_sources(config.videos)
+    if not sources:
+        raise ValueError(f"videos: no video files in {config.videos}")
+    folder = config.out / "clips"
+    write_config(config.out, "curate", config)
+    steps = step_fingerprints(config.stages())
+    plan = plan_groups(
+        sources, folder, group_size=config.group_size, fingerprint=fingerprint(steps)
+    )
+    sweep(folder)
+    pending = _pending(folder, plan)
+    gather = Gather(pending)
+    if pending:
+        _curate(config, plan, gather, pending, folder)
+    merge(folder, CLIP_INDEX)
+    return _close(folder, plan, sources, gather)
+
+
+def _group_name(number: int) -> str:
+    return f"clips-{number:06d}"
+
+
+def _pending(folder: Path, plan: Plan) -> list[tuple[int, tuple[Source, ...]]]:
+    """(number, sources) of the groups to make. A group whose sources all left the list goes."""
+    for number, group in enumerate(plan.groups):
+        if not group:
+            drop_commit(folder, _group_name(number))
+    return [(n, group) for n, group in enumerate(plan.groups) if group and not _done(folder, n, group)]
+
+
+def _done(folder: Path, number: int, group: tuple[Source, ...]) -> bool:
+    """Committed for these very sources, none of which failed."""
+    commit = read_commit(folder, _group_name(number))
+    if commit is None or any(state.state == "failed" for state in commit.inputs):
+        return False
+    return {(s.uri, s.sha256) for s in commit.inputs} == {(s.uri, s.sha256) for s in group}
+
+
+def _curate(
+    config: CurateConfig,
+    plan: Plan,
+    gather: Gather,
+    pending: list[tuple[int, tuple[Source, ...]]],
+    folder: Path,
+) -> None:
+    """Streams the pending sources through the stages and commits each group as it completes."""
+    start_ray()
+    specs = curation_stages(config.stages(), config.workers)
+    waiting = [source for _, group in pending for source in group]
+    with tqdm(total=len(waiting), desc="curate", unit="video", smoothing=0) as bar:
+        for work in run_on_ray(waiting, specs):
+            finished = gather.add(work)
+            bar.update(float(work.share))
+            if finished:
+                _commit(folder, finished, plan.fingerprint)
+    if left := gather.unfinished():
+        raise RuntimeError(f"{len(left)} sources never came back, the first is {left[0]}")
+
+
+def _commit(folder: Path, group: FinishedGroup, fingerprint: str) -> None:
+    write_group(
+        folder,
+        _group_name(group.number),
+        group.records,
+        schema=CLIP_INDEX,
+        fingerprint=fingerprint,
+        inputs=group.inputs,
+        rejects=group.rejects,
+    )
+
+
+def _close(folder: Path, plan: Plan, sources: list[Source], gather: Gather) -> int:
+    """Checks that the ledger adds up, writes it and the summary, and says how the run ended."""
+    states = [state for commit in list_commits(folder) for state in commit.inputs]
+    states += [
+        InputState(copy.uri, copy.sha256, "duplicate", f"same bytes as {first.uri}")
+        for copy, first in plan.duplicates
+    ]
+    counts = check_ledger(states, [source.uri for source in sources])
+    write_ledger(folder / "ledger.parquet", states)
+    reasons = Counter(row.reason for row in read_rejects(folder / "rejects.parquet"))
+    summary = {
+        "inputs": len(sources),
+        "states": counts,
+        "clips": sum(state.samples for state in states),
+        "rejects": dict(sorted(reasons.items())),
+        "stage_seconds": {name: round(s, 2) for name, s in sorted(gather.seconds.items())},
+    }
+    write_atomic(folder / "summary.json", json.dumps(summary, indent=1).encode() + b"\n")
+    return 1 if counts["failed"] else 0
