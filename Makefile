@@ -1,0 +1,70 @@
+# Everyday commands. `make help` lists them.
+
+PYTHON ?= python3.11
+# Folder of videos for `make demo`; empty renders actors instead.
+VIDEOS ?=
+# Where `make demo` writes.
+OUT ?= out/demo
+# More options for pytest, as in `make test ARGS='-k rasterize -x'`.
+ARGS ?=
+
+PIP := -m pip --disable-pip-version-check install --quiet
+# No CUDA operators are compiled ahead of time: sam2 and deepspeed run without them.
+export SAM2_BUILD_CUDA := 0
+export DS_BUILD_OPS := 0
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test check format demo weights clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.stamp .venv-mediapipe/.stamp  ## both Python environments (done by the others)
+
+test: setup  ## every test, for real; ARGS='-k name' to choose
+	.venv/bin/python -m pytest $(ARGS)
+
+check: setup  ## ruff, mypy --strict, layout and import directions
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/python -m pytest -q tests/test_layout.py tests/test_imports.py
+
+format: setup  ## sort imports and format
+	.venv/bin/ruff check --fix-only .
+	.venv/bin/ruff format .
+
+demo: setup  ## videos to avatars: VIDEOS=folder OUT=folder, both optional
+	.venv/bin/avatarmill demo --out "$(OUT)" $(if $(VIDEOS),--videos "$(VIDEOS)")
+
+weights: setup  ## retrain every weight in the repository
+	.venv/bin/avatarmill weights
+
+clean:  ## remove caches and out/, keep the environments
+	rm -rf out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find core pipeline tokenize train generate infra tests scripts benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+# torch comes first: what is built or resolved after it then finds the CPU build in place instead
+# of pulling another torch. sam2 is built against it, without its dependencies, which include
+# torchvision (broken on CPU builds).
+.venv/.stamp: pyproject.toml constraints.txt scripts/system_packages.sh
+	@scripts/system_packages.sh $(PYTHON)
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@echo "filling .venv (a few minutes the first time)"
+	.venv/bin/python $(PIP) torch==2.13.0
+	.venv/bin/python $(PIP) -c constraints.txt setuptools wheel ninja
+	.venv/bin/python $(PIP) -c constraints.txt -e '.[pipeline,train,smplx,dev]'
+	.venv/bin/python $(PIP) -c constraints.txt --no-build-isolation --no-deps sam2==1.1.0
+	@touch $@
+
+# The last MediaPipe with the `solutions` API needs numpy < 2; pyarrow and torch here need numpy 2.
+# Without its dependencies, because jax and sentencepiece are not used by that API.
+.venv-mediapipe/.stamp: pyproject.toml constraints-mediapipe.txt scripts/system_packages.sh
+	@scripts/system_packages.sh $(PYTHON)
+	@test -x .venv-mediapipe/bin/python || $(PYTHON) -m venv .venv-mediapipe
+	@echo "filling .venv-mediapipe"
+	.venv-mediapipe/bin/python $(PIP) -c constraints-mediapipe.txt 'numpy<2' 'protobuf<5' absl-py \
+		attrs flatbuffers 'opencv-contrib-python-headless<4.12' matplotlib sounddevice
+	.venv-mediapipe/bin/python $(PIP) -c constraints-mediapipe.txt --no-deps mediapipe==0.10.21
+	.venv-mediapipe/bin/python $(PIP) --no-deps -e .
+	@touch $@
