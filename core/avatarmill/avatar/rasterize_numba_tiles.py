@@ -1,0 +1,77 @@
+"""Depth-sorted lists of the Gaussians that touch each tile, per camera."""
+
+import numpy as np
+from numba import njit, prange
+
+from avatarmill.avatar.rasterize_numba_project import DEPTH
+from avatarmill.avatar.rasterize_rules import TILE
+
+DIGIT_BITS = 11
+PASSES = 3  # 3 x 11 bits cover the 32 bits of a float
+
+
+def tile_grid(width: int, height: int) -> tuple[int, int]:
+    """Number of tile columns and rows that cover an image."""
+    return -(-width // TILE), -(-height // TILE)
+
+
+@njit(cache=True)
+def _sort_by_depth(keys, order):  # type: ignore[no-untyped-def]
+    """Stable radix sort of `order` by keys[order]; positive floats sort like their bits."""
+    size = 1 << DIGIT_BITS
+    mask = np.uint32(size - 1)
+    source, target = order, np.empty_like(order)
+    for p in range(PASSES):
+        shift = np.uint32(DIGIT_BITS * p)
+        counts = np.zeros(size + 1, np.int64)
+        for i in source:
+            counts[((keys[i] >> shift) & mask) + 1] += 1
+        for d in range(size):
+            counts[d + 1] += counts[d]
+        for i in source:
+            digit = (keys[i] >> shift) & mask
+            target[counts[digit]] = i
+            counts[digit] += 1
+        source, target = target, source
+    return source
+
+
+@njit(cache=True, parallel=True)
+def bin_tiles(splats, boxes, columns, rows):  # type: ignore[no-untyped-def]
+    """Tile lists of all cameras.
+
+    Returns offsets int64 [C * tiles + 1] and ids int32 [E]: tile t of camera c lists the Gaussians
+    ids[offsets[c * tiles + t] : offsets[c * tiles + t + 1]], nearest first, equal depths by index;
+    and starts int64 [C, N], the first of each Gaussian's slots when the E entries are laid out by
+    Gaussian instead of by tile.
+    """
+    cameras, count = boxes.shape[:2]
+    tiles = columns * rows
+    offsets = np.zeros(cameras * tiles + 1, np.int64)
+    starts = np.zeros((cameras, count), np.int64)
+    for c in prange(cameras):
+        for n in range(count):
+            for ty in range(boxes[c, n, 1], boxes[c, n, 3]):
+                for tx in range(boxes[c, n, 0], boxes[c, n, 2]):
+                    offsets[c * tiles + ty * columns + tx + 1] += 1
+    for t in range(cameras * tiles):
+        offsets[t + 1] += offsets[t]
+    entries = offsets[-1]
+    running = 0
+    for c in range(cameras):
+        for n in range(count):
+            starts[c, n] = running
+            box = boxes[c, n]
+            running += (box[2] - box[0]) * (box[3] - box[1])
+    ids = np.empty(entries, np.int32)
+    for c in prange(cameras):
+        keys = splats[c, :, DEPTH].copy().view(np.uint32)
+        order = _sort_by_depth(keys, np.nonzero(boxes[c, :, 2])[0].astype(np.int32))
+        cursor = offsets[c * tiles : (c + 1) * tiles].copy()
+        for n in order:
+            for ty in range(boxes[c, n, 1], boxes[c, n, 3]):
+                for tx in range(boxes[c, n, 0], boxes[c, n, 2]):
+                    t = ty * columns + tx
+                    ids[cursor[t]] = n
+                    cursor[t] += 1
+    return offsets, ids, starts
