@@ -14,7 +14,7 @@ from PIL import Image
 
 from avatarmill.avatar.body import load_body
 from avatarmill.cli.report_tiles import Tile, clip_tiles
-from avatarmill.records.atomic import write_atomic
+from avatarmill.records.atomic import write_bytes
 from avatarmill.records.clip import Clip
 from avatarmill.records.reader import clips_in, tokens_in
 from avatarmill.records.rejects import read_rejects
@@ -61,10 +61,10 @@ def run(config: ReportConfig) -> int:
         rows=rows,
         avatars=[(path.stem, _data_url(path.read_bytes(), "png"), _prompt(path)) for path in avatars],
     )
-    write_atomic(config.out / "report.html", page.encode())
+    write_bytes(config.out / "report.html", page.encode())
     if rows:
         sheet = contact_sheet([[tile.image for tile in row.tiles] for row in rows])
-        write_atomic(config.out / "report.jpg", _jpeg(sheet))
+        write_bytes(config.out / "report.jpg", _jpeg(sheet))
     return 0
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avatarmill.pipeline.types import Source
-from avatarmill.records.atomic import write_atomic
+from avatarmill.records.atomic import write_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def plan_groups(
         "fingerprint": fingerprint,
         "groups": [[[s.uri, s.sha256] for s in group] for group in groups],
     }
-    write_atomic(path, json.dumps(document, indent=1, sort_keys=True).encode())
+    write_bytes(path, json.dumps(document, indent=1, sort_keys=True).encode())
     return Plan(tuple(groups), tuple(duplicates), fingerprint)
 
 

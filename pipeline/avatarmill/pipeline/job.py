@@ -20,7 +20,7 @@ from avatarmill.pipeline.select import SelectConfig
 from avatarmill.pipeline.shots import ShotConfig
 from avatarmill.pipeline.stages import StageConfig, curation_stages, step_fingerprints
 from avatarmill.pipeline.types import Source
-from avatarmill.records.atomic import write_atomic
+from avatarmill.records.atomic import write_bytes
 from avatarmill.records.clip import CLIP_INDEX
 from avatarmill.records.commit import drop_commit, list_commits, merge, read_commit, sweep, write_group
 from avatarmill.records.fingerprint import fingerprint
@@ -162,5 +162,5 @@ def _close(folder: Path, plan: Plan, sources: list[Source], gather: Gather) -> i
         "rejects": dict(sorted(reasons.items())),
         "stage_seconds": {name: round(s, 2) for name, s in sorted(gather.seconds.items())},
     }
-    write_atomic(folder / "summary.json", json.dumps(summary, indent=1).encode() + b"\n")
+    write_bytes(folder / "summary.json", json.dumps(summary, indent=1).encode() + b"\n")
     return 1 if counts["failed"] else 0

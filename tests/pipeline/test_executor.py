@@ -1,0 +1,70 @@
+"""The executor: the same outcomes in a plain loop and on Ray, and one bug costs one source."""
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+from avatarmill.pipeline.executor import StageSpec, check_resources, run_here, run_on_ray, start_ray
+from avatarmill.pipeline.types import Probe, Shot, Source
+from avatarmill.pipeline.work import Content, Outcome, ShotSpan, Stage, Work
+from avatarmill.records.index import Record
+
+PROBE = Probe(1.0, 10.0, 10, 64, 64, 0, "h264", "mp4", 0.0)
+
+
+def build_split() -> Stage:
+    def split(source: Source, content: Content) -> Sequence[Content]:
+        return [ShotSpan(PROBE, Shot(i, i + 1)) for i in range(source.size_bytes)]
+
+    return split
+
+
+def build_finish() -> Stage:
+    def finish(source: Source, content: Content) -> Sequence[Content]:
+        assert isinstance(content, ShotSpan)
+        if source.uri == "bad" and content.shot.start_seconds == 1:
+            raise ZeroDivisionError("a bug in a stage")
+        return [Outcome(clips=(Record(f"{source.uri}-{content.shot.start_seconds}", {}, {}),))]
+
+    return finish
+
+
+SPECS = [StageSpec("split", build_split, 0.25), StageSpec("finish", build_finish, 0.25, 2)]
+SOURCES = [Source("good", "", "1", 3), Source("bad", "", "2", 2)]
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[None]:
+    import ray
+
+    start_ray(num_cpus=2)
+    yield
+    ray.shutdown()
+
+
+def outcomes(works: Iterator[Work]) -> dict[str, list[tuple[str, float]]]:
+    found: dict[str, list[tuple[str, float]]] = {}
+    for work in works:
+        assert isinstance(work.content, Outcome)
+        what = work.content.clips[0].key if work.content.clips else work.content.error[:18]
+        found.setdefault(work.source.uri, []).append((what, float(work.share)))
+    return {uri: sorted(parts) for uri, parts in found.items()}
+
+
+EXPECTED = {
+    "good": [(f"good-{i}", pytest.approx(1 / 3)) for i in range(3)],
+    "bad": [("bad-0", 0.5), ("finish: Traceback ", 0.5)],
+}
+
+
+def test_a_plain_loop() -> None:
+    assert outcomes(run_here(SOURCES, SPECS)) == EXPECTED
+
+
+@pytest.mark.usefixtures("ray")
+def test_on_ray() -> None:
+    assert outcomes(run_on_ray(SOURCES, SPECS)) == EXPECTED
+
+
+def test_pools_that_would_hang_ray_data_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"reserve 1.5 CPUs \(split 1 x 0.25.*only 1 may be"):
+        check_resources([SPECS[0], StageSpec("finish", build_finish, 1.25)], {"CPU": 2.0})
