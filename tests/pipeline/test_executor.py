@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 import pytest
+
 from avatarmill.pipeline.executor import StageSpec, check_resources, run_here, run_on_ray, start_ray
 from avatarmill.pipeline.types import Probe, Shot, Source
 from avatarmill.pipeline.work import Content, Outcome, ShotSpan, Stage, Work

@@ -3,12 +3,13 @@
 from fractions import Fraction
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from avatarmill.pipeline.gather import FinishedGroup, Gather
 from avatarmill.pipeline.types import Reason, Reject, Source
 from avatarmill.pipeline.work import Outcome, Work
 from avatarmill.records.index import Record
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def source(name: str) -> Source:
@@ -40,8 +41,10 @@ def finish(outcome: Outcome) -> FinishedGroup:
 
 
 def test_the_commonest_reject_names_the_state_and_all_are_in_the_table() -> None:
-    rejects = [Reject(reason, "seen", "people", level="shot") for reason in
-               (Reason.NO_PERSON, Reason.TRACK_TOO_SHORT, Reason.NO_PERSON)]
+    rejects = [
+        Reject(reason, "seen", "people", level="shot")
+        for reason in (Reason.NO_PERSON, Reason.TRACK_TOO_SHORT, Reason.NO_PERSON)
+    ]
     group = finish(Outcome(rejects=tuple(rejects)))
     assert (group.inputs[0].state, group.inputs[0].reason) == ("rejected", "no_person")
     assert len(group.rejects) == 3

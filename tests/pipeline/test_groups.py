@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
-from avatarmill.pipeline.groups import plan_groups, split_duplicates
-from avatarmill.pipeline.types import Source
 from hypothesis import given
 from hypothesis import strategies as st
+
+from avatarmill.pipeline.groups import plan_groups, split_duplicates
+from avatarmill.pipeline.types import Source
 
 
 def source(name: str, sha: str | None = None, size: int = 1) -> Source:
@@ -49,7 +50,9 @@ def test_a_longer_list_gets_new_groups_behind_the_old_ones(tmp_path: Path) -> No
 
 def test_a_source_with_new_bytes_moves_to_a_new_group(tmp_path: Path) -> None:
     plan_groups([source("a"), source("b")], tmp_path, group_size=2, fingerprint="f")
-    changed = plan_groups([source("a"), source("b", "new")], tmp_path, group_size=2, fingerprint="f")
+    changed = plan_groups(
+        [source("a"), source("b", "new")], tmp_path, group_size=2, fingerprint="f"
+    )
     assert [[s.uri for s in group] for group in changed.groups] == [["a"], ["b"]]
 
 

@@ -1,4 +1,4 @@
-"""The main job end to end, small: videos -> clips -> tokens -> a checkpoint -> avatars -> a report."""
+"""The main job end to end, small: videos -> clips -> tokens -> checkpoint -> avatars -> report."""
 
 import json
 import shlex
@@ -68,7 +68,9 @@ def plan_steps(config: DemoConfig) -> list[Step]:
     ]
     if config.videos is None:
         count = str(config.actors)
-        steps.insert(0, Step("synth", ("synth", "wild", "--count", count, "--seed", seed, "--out", out)))
+        steps.insert(
+            0, Step("synth", ("synth", "wild", "--count", count, "--seed", seed, "--out", out))
+        )
     return steps
 
 
@@ -89,7 +91,7 @@ def run(config: DemoConfig) -> int:
         status = subprocess.run(command, check=False).returncode
         seconds[step.name] = round(time.perf_counter() - started, 1)
         if status:
-            say(f"\n{step.name} ended with exit status {status}; what was finished is in {config.out}")
+            say(f"\n{step.name} ended with status {status}; what was finished is in {config.out}")
             return status
     _summarise(config, seconds)
     return 0
@@ -104,7 +106,9 @@ def _summarise(config: DemoConfig, seconds: dict[str, float]) -> None:
     }
     (config.out / "summary.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
     say("")
-    table(["job", "seconds"], [[name, f"{value:.1f}"] for name, value in summary["seconds"].items()])
+    table(
+        ["job", "seconds"], [[name, f"{value:.1f}"] for name, value in summary["seconds"].items()]
+    )
     states = summary["curate"]["states"]
     say("inputs: " + ", ".join(f"{number} {state}" for state, number in sorted(states.items())))
     say(f"clips: {summary['curate']['clips']}, token samples: {summary['tokenize']['samples']}")

@@ -59,7 +59,9 @@ def run(config: ReportConfig) -> int:
         summary=json.loads((config.out / "clips" / "summary.json").read_bytes()),
         rejects=read_rejects(config.out / "clips" / "rejects.parquet"),
         rows=rows,
-        avatars=[(path.stem, _data_url(path.read_bytes(), "png"), _prompt(path)) for path in avatars],
+        avatars=[
+            (path.stem, _data_url(path.read_bytes(), "png"), _prompt(path)) for path in avatars
+        ],
     )
     write_bytes(config.out / "report.html", page.encode())
     if rows:

@@ -39,7 +39,9 @@ def clip_tiles(clip: Clip, sample: TokenSample, tokenizer: Tokenizer, body: Body
     tiles = [
         Tile("frame", clip.images[0]),
         Tile("mask", masked(clip.images[0], clip.masks[0])),
-        Tile("fitted body", draw_body(clip.images[0], clip_params(clip, 0), clip.intrinsics[0], body)),
+        Tile(
+            "fitted body", draw_body(clip.images[0], clip_params(clip, 0), clip.intrinsics[0], body)
+        ),
     ]
     with torch.no_grad():
         posed = avatar.pose(clip_params(clip, 0))
@@ -48,7 +50,9 @@ def clip_tiles(clip: Clip, sample: TokenSample, tokenizer: Tokenizer, body: Body
         if clip.num_references < clip.num_frames:
             row = clip.num_references
             tiles.append(Tile("held-out frame", clip.images[row]))
-            tiles.append(Tile("driven to it", render(avatar.pose(clip_params(clip, row)), clip, row)))
+            tiles.append(
+                Tile("driven to it", render(avatar.pose(clip_params(clip, row)), clip, row))
+            )
     return tiles
 
 
@@ -80,4 +84,6 @@ def paint(gaussians: Gaussians, visibility: NDArray[np.uint8]) -> Gaussians:
     """The same Gaussians coloured by the score of their token: red unseen, green well seen."""
     score = torch.from_numpy(visibility.astype(np.float32) / 255)
     score = score.repeat_interleave(len(gaussians.means) // len(score))
-    return replace(gaussians, colors=torch.stack([1 - score, score, torch.full_like(score, 0.2)], -1))
+    return replace(
+        gaussians, colors=torch.stack([1 - score, score, torch.full_like(score, 0.2)], -1)
+    )

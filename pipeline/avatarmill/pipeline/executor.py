@@ -112,7 +112,7 @@ def run_on_ray(sources: Sequence[Source], specs: Sequence[StageSpec]) -> Iterato
 
 
 def start_ray(num_cpus: int | None = None) -> None:
-    """Joins the cluster of RAY_ADDRESS, or starts a local Ray, quietly; does nothing when running."""
+    """Joins the cluster of RAY_ADDRESS or starts a local Ray, quietly, unless one is running."""
     import ray
     import ray.data
 

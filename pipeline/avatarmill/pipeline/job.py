@@ -22,7 +22,14 @@ from avatarmill.pipeline.stages import StageConfig, curation_stages, step_finger
 from avatarmill.pipeline.types import Source
 from avatarmill.records.atomic import write_bytes
 from avatarmill.records.clip import CLIP_INDEX
-from avatarmill.records.commit import drop_commit, list_commits, merge, read_commit, sweep, write_group
+from avatarmill.records.commit import (
+    drop_commit,
+    list_commits,
+    merge,
+    read_commit,
+    sweep,
+    write_group,
+)
 from avatarmill.records.fingerprint import fingerprint
 from avatarmill.records.ledger import InputState, check_ledger, write_ledger
 from avatarmill.records.rejects import read_rejects
@@ -59,9 +66,7 @@ class CurateConfig:
 
     def stages(self) -> StageConfig:
         """The settings that decide what a source becomes."""
-        return StageConfig(
-            self.shots, self.decode, self.people, self.masks, self.fit, self.select
-        )
+        return StageConfig(self.shots, self.decode, self.people, self.masks, self.fit, self.select)
 
 
 def run(config: CurateConfig) -> int:
@@ -101,7 +106,9 @@ def _pending(folder: Path, plan: Plan) -> list[tuple[int, tuple[Source, ...]]]:
     for number, group in enumerate(plan.groups):
         if not group:
             drop_commit(folder, _group_name(number))
-    return [(n, group) for n, group in enumerate(plan.groups) if group and not _done(folder, n, group)]
+    return [
+        (n, group) for n, group in enumerate(plan.groups) if group and not _done(folder, n, group)
+    ]
 
 
 def _done(folder: Path, number: int, group: tuple[Source, ...]) -> bool:
