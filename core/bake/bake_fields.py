@@ -1,0 +1,129 @@
+"""Derived fields of the baked file: joint regressor, hand poses, inner surfaces, body parts."""
+
+import numpy as np
+from bake_joints import JOINT_NAMES
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+from scipy.spatial import cKDTree
+
+Array = NDArray[np.float64]
+
+REGRESSOR_CANDIDATES = 48
+REGRESSOR_SAMPLES = 120
+# Order of the labels in `avatarmill.avatar.parts`.
+PARTS = (
+    *("head", "face", "scalp", "neck", "torso", "hips"),
+    *("left_upper_arm", "right_upper_arm", "left_forearm", "right_forearm"),
+    *("left_hand", "right_hand", "left_thigh", "right_thigh"),
+    *("left_shin", "right_shin", "left_foot", "right_foot"),
+)
+
+
+def fit_joint_regressor(vertices: Array, joints: Array, inner: NDArray[np.bool_]) -> Array:
+    """Sparse non-negative regressor [55, V] whose rows sum to one.
+
+    Fitted over bodies `vertices` [N, V, 3] with centres `joints` [N, 55, 3], each joint from
+    the nearest outer vertices around it, so that joints follow shape and nothing far away does.
+    """
+    mean, centres = vertices.mean(0), joints.mean(0)
+    usable = np.flatnonzero(~inner)
+    regressor = np.zeros((joints.shape[1], vertices.shape[1]))
+    for joint, centre in enumerate(centres):
+        near = usable[_around(mean[usable], centre)]
+        system = vertices[:, near].transpose(0, 2, 1).reshape(-1, len(near))
+        # A heavy extra row asks for weights that sum to one, so that the joint moves along.
+        system = np.vstack((system, np.full(len(near), 1e3)))
+        solution, _ = nnls(system, np.append(joints[:, joint].reshape(-1), 1e3))
+        regressor[joint, near] = solution / solution.sum()
+    return regressor
+
+
+def _around(points: Array, centre: Array) -> NDArray[np.int64]:
+    # The nearest vertex in each of many directions: a joint deep in the body needs support on
+    # all sides of it, not the closest patch of skin.
+    offsets = points - centre
+    distance = np.linalg.norm(offsets, axis=1)
+    close = np.argsort(distance)[:2500]
+    golden = np.pi * (3 - np.sqrt(5))
+    k = np.arange(REGRESSOR_CANDIDATES) + 0.5
+    height = 1 - 2 * k / REGRESSOR_CANDIDATES
+    radius = np.sqrt(1 - height**2)
+    directions = np.stack(
+        (radius * np.cos(golden * k), height, radius * np.sin(golden * k)), axis=1
+    )
+    cosines = (offsets[close] / distance[close, None]) @ directions.T
+    score = np.where(cosines > 0.9, distance[close, None], np.inf)
+    best = close[score.argmin(0)]
+    return np.unique(np.concatenate((best[np.isfinite(score.min(0))], close[:8])))
+
+
+def hand_space(seed: int, samples: int = 4000) -> tuple[Array, Array, Array, Array]:
+    """Hand components [45, 45] and means [45], left then right, from sampled finger flexion.
+
+    SMPL-X keeps a PCA of scanned hands here. Ours is a PCA of a simple grasp model: fingers
+    flex together, then apart, with little spread. Joint order: index, middle, pinky, ring, thumb.
+    """
+    rng = np.random.default_rng(seed)
+    together = rng.beta(1.2, 2.5, (samples, 1))
+    each = np.clip(together + 0.25 * rng.normal(size=(samples, 5)), 0, 1)
+    spread = 0.08 * rng.normal(size=(samples, 5))
+    pose = np.zeros((samples, 5, 3, 3))
+    # Left arm along +x, palm down: a finger bends about -z, and spreads about y.
+    for k, limit in enumerate((1.3, 1.6, 1.1)):
+        pose[:, :4, k, 2] = -limit * each[:, :4]
+    pose[:, :4, 0, 1] = spread[:, :4]
+    # The thumb swings across the palm: mostly about y (towards the fingers), some about x.
+    pose[:, 4, 0, 1] = 0.35 * each[:, 4] + spread[:, 4]
+    pose[:, 4, 0, 0] = 0.5 * each[:, 4]
+    pose[:, 4, 1, 1] = 0.5 * each[:, 4]
+    pose[:, 4, 2, 1] = 0.7 * each[:, 4]
+    flat = pose.reshape(samples, 45) + 1e-3 * rng.normal(size=(samples, 45))
+    mean = np.where(np.abs(flat.mean(0)) < 1e-3, 0, flat.mean(0))
+    components = np.linalg.svd(flat - flat.mean(0), full_matrices=False)[2]
+    components *= np.sign(components.sum(1, keepdims=True))
+    mirror = np.tile([1.0, -1.0, -1.0], 15)  # axis-angle mirrored in the x = 0 plane
+    return components, components * mirror, mean, mean * mirror
+
+
+def vertex_parts(weights: Array, template: Array, joints: Array) -> NDArray[np.uint8]:
+    """Part label [V] of each vertex by its skinning weights; head split by geometry."""
+    scores = np.zeros((len(weights), len(PARTS)))
+    for joint, name in enumerate(JOINT_NAMES):
+        scores[:, PARTS.index(_part_of_joint(name))] += weights[:, joint]
+    parts = scores.argmax(1)
+    head = parts == PARTS.index("head")
+    eyes = joints[[JOINT_NAMES.index("left_eye"), JOINT_NAMES.index("right_eye")]].mean(0)
+    crown = template[head, 1].max()
+    # Proportions of an upright head: hairline half way from eyes to crown, ears behind the eyes.
+    hairline = eyes[1] + 0.52 * (crown - eyes[1])
+    depth = eyes[2] - template[head, 2].min()
+    back = eyes[2] - 0.42 * depth
+    x, y, z = template.T
+    front = head & (z > back) & (y <= hairline - 0.9 * np.maximum(np.abs(x) - 0.045, 0))
+    nape = eyes[1] - 0.055
+    ear = (np.abs(x) > 0.068) & (y < eyes[1] + 0.03) & (z > back - 0.05)
+    parts[front] = PARTS.index("face")
+    parts[head & ~front & ~ear & (y > nape)] = PARTS.index("scalp")
+    return parts.astype(np.uint8)
+
+
+def _part_of_joint(name: str) -> str:
+    side, _, rest = name.partition("_")
+    limbs = {
+        **{"hip": "thigh", "knee": "shin", "ankle": "foot", "foot": "foot"},
+        **{"shoulder": "upper_arm", "elbow": "forearm", "wrist": "hand"},
+    }
+    if rest in limbs:
+        return f"{side}_{limbs[rest]}"
+    if rest == "eye" or name in ("head", "jaw"):
+        return "head"
+    if rest == "collar" or name.startswith("spine"):
+        return "torso"
+    middle = {"pelvis": "hips", "neck": "neck"}
+    return middle.get(name, f"{side}_hand")
+
+
+def nearest_vertex(points: Array, target: Array, allowed: NDArray[np.bool_]) -> int:
+    """Index of the allowed vertex nearest to `target` [3]."""
+    ids = np.flatnonzero(allowed)
+    return int(ids[cKDTree(points[ids]).query(target)[1]])
