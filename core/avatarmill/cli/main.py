@@ -1,6 +1,7 @@
 """The one executable: `avatarmill JOB [options]`, each job imported only when it runs."""
 
 import contextlib
+import dis
 import importlib
 import io
 import logging
@@ -130,13 +131,16 @@ def _own_error(error: BaseException | None) -> ValueError | None:
 
 
 def raised_by_us(error: BaseException) -> bool:
-    """Whether the innermost frame of the traceback belongs to an avatarmill module."""
+    """Whether the exception comes from a `raise` statement in an avatarmill module."""
     trace = error.__traceback__
     if trace is None:
         return False
     while trace.tb_next is not None:
         trace = trace.tb_next
-    return str(trace.tb_frame.f_globals.get("__name__", "")).startswith(f"{PROGRAM}.")
+    # What numpy or int() raises has our frame innermost too: only a `raise` of ours counts.
+    code = trace.tb_frame.f_code.co_code
+    ours = str(trace.tb_frame.f_globals.get("__name__", "")).startswith(f"{PROGRAM}.")
+    return ours and dis.opname[code[trace.tb_lasti]] == "RAISE_VARARGS"
 
 
 def _overview(commands: dict[str, Command]) -> int:

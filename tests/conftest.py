@@ -1,0 +1,61 @@
+"""What every test gets: its own random state, few threads, and clear skips."""
+
+import os
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+# Before numpy, torch and numba start their pools. Tests start processes of their own (Ray, the
+# supervised children, torchrun), and each of those would otherwise take every core.
+THREADS = str(min(2, os.cpu_count() or 1))
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, THREADS)
+os.environ.setdefault("NUMBA_NUM_THREADS", THREADS)
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+VIDEOS = Path(os.environ.get("AVATARMILL_VIDEOS", ROOT.parent / "shared" / "videos"))
+
+
+@pytest.fixture(autouse=True)
+def keep_random_state() -> Iterator[None]:
+    """Give each test the same random state and put the old one back after it."""
+    python, numpy = random.getstate(), np.random.get_state()
+    random.seed(0)
+    np.random.seed(0)
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            yield
+    random.setstate(python)
+    np.random.set_state(numpy)
+
+
+@pytest.fixture(scope="session")
+def real_videos() -> Path:
+    """The folder of real web clips; tests that use it are marked `real`."""
+    return VIDEOS
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what this machine cannot run, or fail where it was promised that it can."""
+    if item.get_closest_marker("real") and not VIDEOS.is_dir():
+        pytest.skip(f"no folder of real videos at {VIDEOS}; AVATARMILL_VIDEOS names another")
+    if item.get_closest_marker("gpu") and not _has_gpu():
+        if os.environ.get("AVATARMILL_REQUIRE_GPU") == "1":
+            pytest.fail("AVATARMILL_REQUIRE_GPU=1, and there is no CUDA device", pytrace=False)
+        pytest.skip("no CUDA device")
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()

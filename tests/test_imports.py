@@ -1,0 +1,165 @@
+"""Arrows between components point one way, and some modules may be imported by few or none."""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("core", "pipeline", "tokenize", "train", "generate", "infra")
+
+ALLOWED: dict[str, frozenset[str]] = {
+    "records": frozenset(),
+    "avatar": frozenset(),
+    "synth": frozenset({"avatar"}),
+    "pipeline": frozenset({"records", "avatar"}),
+    "tokenize": frozenset({"records", "avatar"}),
+    "train": frozenset({"tokenize", "synth", "records", "avatar"}),
+    "generate": frozenset({"train", "tokenize", "records", "avatar"}),
+    "infra": frozenset({"records"}),
+}
+"""By component: which others it may import. `cli` may import all, inside functions only."""
+
+SMPLX_ADAPTER = "core/avatarmill/avatar/licensed.py"
+LIGHT = ("core/avatarmill/cli/main.py", "core/avatarmill/cli/console.py")
+CHILD = "pipeline/avatarmill/pipeline/children/"
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """One import statement of one module."""
+
+    path: str
+    line: int
+    name: str
+    """Full dotted name, `from a.b import c` as a.b.c."""
+    top_level: bool
+
+    @property
+    def root(self) -> str:
+        return self.name.split(".")[0]
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line} {self.name}"
+
+
+def python_files(*folders: str) -> Iterator[tuple[str, ast.Module]]:
+    for folder in folders:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())
+
+
+def imports(*folders: str) -> Iterator[Import]:
+    for path, tree in python_files(*folders):
+        outside = {id(node) for node in _statements_outside_functions(tree)}
+        for node in ast.walk(tree):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{path}:{node.lineno}: imports use full paths"
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            for name in names:
+                yield Import(path, getattr(node, "lineno", 0), name, id(node) in outside)
+
+
+def _statements_outside_functions(tree: ast.AST) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        yield node
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from _statements_outside_functions(node)
+
+
+def component_of(path: str) -> str:
+    return path.split("/")[2]
+
+
+def test_components_import_only_what_they_may() -> None:
+    wrong = [
+        str(found)
+        for found in imports(*FOLDERS)
+        if found.root == "avatarmill" and component_of(found.path) in ALLOWED
+        if (target := found.name.split(".")[1]) != component_of(found.path)
+        and target not in ALLOWED[component_of(found.path)]
+    ]
+    assert not wrong
+
+
+def test_every_component_has_a_rule() -> None:
+    components = {component_of(path) for path, _ in python_files(*FOLDERS)}
+    assert components <= ALLOWED.keys() | {"cli"}
+
+
+def test_the_entry_point_imports_components_only_when_a_job_runs() -> None:
+    light = {"avatarmill.cli", "avatarmill.records"}
+    heavy = [
+        str(found)
+        for found in imports("core/avatarmill/cli")
+        if found.root == "avatarmill" and found.top_level
+        if ".".join(found.name.split(".")[:2]) not in light and found.path in LIGHT
+    ]
+    assert not heavy
+
+
+def test_generate_takes_only_models_from_train() -> None:
+    # Trainers bring DeepSpeed and data loading, which sampling must not need.
+    wrong = [
+        str(found)
+        for found in imports("generate")
+        if found.name.startswith("avatarmill.train.")
+        if found.name.split(".")[2] in {"diffusion", "reconstructor", "compressor", "synth_data"}
+    ]
+    assert not wrong
+
+
+def test_the_non_commercial_package_has_one_adapter() -> None:
+    # Its licence forbids training networks for commercial use: nothing that trains may reach it.
+    users = [found for found in imports(*FOLDERS, "scripts") if found.root == "smplx"]
+    assert {found.path for found in users} <= {SMPLX_ADAPTER}
+    assert not [str(found) for found in users if found.top_level]
+
+
+@pytest.mark.parametrize("name", ["torchvision", "pickle", "cPickle", "dill", "shelve", "marshal"])
+def test_forbidden_modules(name: str) -> None:
+    # torchvision fails to import on the CPU build; the others run code hidden in data.
+    folders = (*FOLDERS, "tests", "scripts", "benchmarks")
+    assert not [str(found) for found in imports(*folders) if found.root == name]
+
+
+def test_torchvision_is_not_installed() -> None:
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("a CUDA build has a torchvision that works")
+    with pytest.raises(ModuleNotFoundError, match="torchvision"):
+        __import__("torchvision")
+
+
+def test_no_load_runs_pickles() -> None:
+    wrong = [
+        f"{path}:{node.lineno}"
+        for path, tree in python_files(*FOLDERS, "scripts", "benchmarks")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and _may_unpickle(node)
+    ]
+    assert not wrong
+
+
+def _may_unpickle(call: ast.Call) -> bool:
+    options = {word.arg: ast.unparse(word.value) for word in call.keywords}
+    function = ast.unparse(call.func)
+    if function == "torch.load":
+        return options.get("weights_only") != "True"
+    return function.endswith("load") and options.get("allow_pickle", "False") != "False"
+
+
+def test_children_need_only_numpy_and_their_own_package() -> None:
+    # They also run in the MediaPipe environment, which has nothing else of ours.
+    wrong = [
+        str(found)
+        for found in imports("pipeline")
+        if found.path.startswith(CHILD) and found.top_level and found.root == "avatarmill"
+        if not found.name.startswith(("avatarmill.pipeline.children.", "avatarmill.pipeline.types"))
+    ]
+    assert not wrong
