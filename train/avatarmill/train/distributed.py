@@ -1,0 +1,120 @@
+"""One process group and one DeepSpeed import for a training run, launched or not."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch._C._distributed_c10d import HashStore
+
+ZeroStage = Literal[0, 1, 2, 3]
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """This process's place among those that train together."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """Whether this rank writes logs and exports."""
+        return self.rank == 0
+
+
+@contextmanager
+def process_group() -> Iterator[Group]:
+    """Join the group that `torchrun` or `deepspeed` announced, or make one of a single rank.
+
+    gloo on CPU, NCCL where CUDA is present. The group is destroyed on the way out, so that one
+    Python process may train more than once.
+    """
+    device = _device()
+    if device.type == "cpu":
+        # DeepSpeed picks its accelerator at import and would look for CUDA tools.
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    import deepspeed
+
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    launched = "RANK" in os.environ
+    if not torch.distributed.is_initialized():
+        backend = "gloo" if device.type == "cpu" else "nccl"
+        # Alone we need no address and no port.
+        alone: dict[str, Any] = dict(store=HashStore(), rank=0, world_size=1)
+        torch.distributed.init_process_group(backend, **({} if launched else alone))
+    deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
+    try:
+        rank, size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        yield Group(rank, size, device)
+    finally:
+        deepspeed.comm.destroy_process_group()
+
+
+def _device() -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
+    return device
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """The sum of a small tensor over all ranks; no gradient."""
+    total = values.detach().clone()
+    torch.distributed.all_reduce(total)
+    return total
+
+
+def engine_config(
+    *,
+    batch_size: int,
+    learning_rate: float,
+    weight_decay: float,
+    gradient_clipping: float,
+    zero_stage: ZeroStage,
+    precision: Precision,
+) -> dict[str, object]:
+    """DeepSpeed's configuration; batch_size is that of one rank.
+
+    bf16 is autocast over float32 master weights: the prior's buffers and the flow stay float32.
+    """
+    optimizer = {
+        "lr": learning_rate,
+        "betas": [0.9, 0.98],
+        "weight_decay": weight_decay,
+        # The fused CPU kernel would be compiled at run time, with a compiler a user may not have.
+        "torch_adam": True,
+    }
+    config: dict[str, object] = {
+        "train_micro_batch_size_per_gpu": batch_size,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": gradient_clipping,
+        "optimizer": {"type": "AdamW", "params": optimizer},
+        "zero_optimization": {"stage": zero_stage},
+        "steps_per_print": 1_000_000_000,
+        "wall_clock_breakdown": False,
+    }
+    if precision == "bf16":
+        config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
+    return config
+
+
+def parameters_with_decay(model: torch.nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Optimizer groups: matrices decay; biases, norms, tables and placeholders do not."""
+    decayed: list[Tensor] = []
+    kept: list[Tensor] = []
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            is_matrix = isinstance(module, torch.nn.Linear) and parameter is module.weight
+            (decayed if is_matrix else kept).append(parameter)
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": kept, "weight_decay": 0.0},
+    ]
