@@ -1,0 +1,95 @@
+"""One run of a native command as a supervised child: output through a pipe, limits on everything."""
+
+import os
+import resource
+import selectors
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from avatarmill.pipeline.children.supervise import (
+    ChildCrashed,
+    ChildOutOfMemory,
+    Watch,
+    kill,
+    spawn,
+)
+
+_CHUNK = 1 << 20
+_MAX_STDERR_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class CommandResult:
+    """What a finished command left."""
+
+    status: int
+    output: bytearray
+    stderr: str
+
+
+def run_command(
+    command: Sequence[str],
+    *,
+    deadline_seconds: float,
+    memory_limit_bytes: int,
+    max_output_bytes: int,
+) -> CommandResult:
+    """Runs a command with standard input closed and collects its output.
+
+    Raises ChildTimeout, ChildOutOfMemory, or ChildCrashed when it dies of a signal or writes more
+    than `max_output_bytes`. An exit status other than 0 is for the caller to read.
+    """
+    with tempfile.TemporaryFile() as stderr:
+        process = spawn(
+            command, memory_limit_bytes=memory_limit_bytes, stdin=subprocess.DEVNULL, stderr=stderr
+        )
+        _limit_cpu(process.pid, deadline_seconds)
+        try:
+            watch = Watch(process.pid, deadline_seconds, memory_limit_bytes)
+            output = _collect(process, watch, max_output_bytes)
+            status = _reap(process, watch)
+        finally:
+            kill(process)
+        stderr.seek(0)
+        text = stderr.read(_MAX_STDERR_BYTES).decode(errors="replace")
+    if status < 0:
+        raise ChildCrashed(f"{command[0].rsplit('/', 1)[-1]} died of signal {-status}")
+    if "Cannot allocate memory" in text:
+        raise ChildOutOfMemory(f"allocation refused, limit {memory_limit_bytes >> 20} MiB")
+    return CommandResult(status, output, text)
+
+
+def _limit_cpu(pid: int, deadline_seconds: float) -> None:
+    """Ends the process by itself, should its parent be killed while it hangs in a loop."""
+    seconds = int(deadline_seconds * (os.cpu_count() or 1)) + 10
+    try:
+        resource.prlimit(pid, resource.RLIMIT_CPU, (seconds, seconds))
+    except ProcessLookupError:
+        return
+
+
+def _collect(process: subprocess.Popen[bytes], watch: Watch, limit: int) -> bytearray:
+    assert process.stdout is not None
+    descriptor = process.stdout.fileno()
+    output = bytearray()
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        while True:
+            watch.wait(selector)
+            chunk = os.read(descriptor, _CHUNK)
+            if not chunk:
+                return output
+            output += chunk
+            if len(output) > limit:
+                raise ChildCrashed(f"wrote more than the {limit} bytes it was asked for")
+
+
+def _reap(process: subprocess.Popen[bytes], watch: Watch) -> int:
+    """Exit status once the output has closed."""
+    while True:
+        try:
+            return process.wait(timeout=0.02)
+        except subprocess.TimeoutExpired:
+            watch.check()

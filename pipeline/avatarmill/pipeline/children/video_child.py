@@ -1,0 +1,158 @@
+"""The child that opens video files with PyAV: what the container says, and one pass over all frames.
+
+No container outside the whitelist is opened, no protocol but `file` is followed: a text that is a
+concat script or a playlist would make the demuxer read other files.
+"""
+
+from typing import Any
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from scenedetect.common import FrameTimecode
+from scenedetect.detector import SceneDetector
+from scenedetect.detectors import AdaptiveDetector, ThresholdDetector
+
+from avatarmill.pipeline.children.protocol import Message, serve
+
+_SCAN_SIDE = 160
+"""Longer side of the frames that shot detection sees, pixels."""
+_THREADS = 2
+
+
+def probe(request: Message) -> Message:
+    """Declared facts of the first video stream, and one decoded frame for its rotation.
+
+    Replies `{"error": text}` when nothing opens or decodes, `{"no_video": format}` without a video
+    stream.
+    """
+    try:
+        with _open(request) as container:
+            if not container.streams.video:
+                return Message({"no_video": container.format.name})
+            return Message(_facts(container, container.streams.video[0]))
+    except av.error.FFmpegError as error:
+        return Message({"error": _text(error)})
+
+
+def scan(request: Message) -> Message:
+    """Decodes every frame once, strictly; finds cuts on the way.
+
+    Replies with `pts_seconds` [F] float64, `cuts` [C] int64 (rows that begin a shot) and the counts
+    `expected` (frames the container's index delivers, 0 = unknown), `discarded`, `corrupt`, and
+    `error` (text of the first error, empty for a clean file).
+    """
+    pts: list[float] = []
+    cuts: set[int] = set()
+    counts: dict[str, Any] = {"expected": 0, "discarded": 0, "corrupt": 0, "error": ""}
+    try:
+        with _open(request) as container:
+            stream = container.streams.video[0]
+            # A concealed error is an error: no frame of a broken file may pass as good.
+            stream.codec_context.options = {"err_detect": "explode"}
+            stream.codec_context.thread_count = _THREADS
+            counts["expected"] = _expected_frames(stream)
+            _scan_stream(container, stream, request, pts, cuts, counts)
+    except av.error.FFmpegError as error:
+        counts["error"] = _text(error)
+    arrays = {"pts_seconds": np.array(pts), "cuts": np.array(sorted(cuts), np.int64)}
+    return Message(counts, arrays)
+
+
+def _scan_stream(
+    container: InputContainer,
+    stream: VideoStream,
+    request: Message,
+    pts: list[float],
+    cuts: set[int],
+    counts: dict[str, Any],
+) -> None:
+    fps = float(stream.average_rate or 25)
+    detectors = _detectors(request, fps)
+    for packet in container.demux(stream):
+        counts["discarded"] += packet.is_discard
+        counts["corrupt"] += packet.is_corrupt
+        for frame in packet.decode():
+            counts["corrupt"] += frame.is_corrupt
+            pts.append(float(frame.time))
+            image = _small(frame)
+            timecode = FrameTimecode(len(pts) - 1, fps)
+            for detector in detectors:
+                cuts.update(cut.frame_num for cut in detector.process_frame(timecode, image))
+    for detector in detectors:
+        cuts.update(cut.frame_num for cut in detector.post_process(FrameTimecode(len(pts), fps)))
+
+
+def _detectors(request: Message, fps: float) -> list[SceneDetector]:
+    shortest = max(2, round(float(request.values["shortest_seconds"]) * fps))
+    threshold = float(request.values["threshold"])
+    return [
+        AdaptiveDetector(adaptive_threshold=threshold, min_scene_len=shortest),
+        ThresholdDetector(min_scene_len=shortest),
+    ]
+
+
+def _open(request: Message) -> InputContainer:
+    options = {
+        "protocol_whitelist": "file,pipe",
+        "format_whitelist": str(request.values["formats"]),
+        "max_pixels": str(request.values["max_pixels"]),
+    }
+    # The prefix keeps a colon in a file's name from being read as a protocol.
+    return av.open("file:" + str(request.values["path"]), options=options)
+
+
+def _facts(container: InputContainer, stream: VideoStream) -> dict[str, Any]:
+    rate = stream.average_rate or stream.guessed_rate or 0
+    aspect = stream.sample_aspect_ratio or 1
+    if stream.width * stream.height == 0:
+        return {"error": "the stream declares no frame size"}
+    facts = {
+        "width": stream.width,
+        "height": stream.height,
+        "aspect": float(aspect) if aspect else 1.0,
+        "fps": float(rate),
+        "num_frames": _expected_frames(stream),
+        "duration_seconds": _duration(container, stream),
+        "codec": stream.codec_context.name,
+        "format": container.format.name,
+    }
+    for frame in container.decode(stream):
+        return {**facts, "rotation": frame.rotation % 360, "start_seconds": float(frame.time)}
+    return {"error": "no frame decodes"}
+
+
+def _duration(container: InputContainer, stream: VideoStream) -> float:
+    if stream.duration is not None:
+        return float(stream.duration * stream.time_base)
+    tag = stream.metadata.get("DURATION", "")
+    if tag.count(":") == 2:
+        hours, minutes, seconds = tag.split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    return float((container.duration or 0) / av.time_base)
+
+
+def _expected_frames(stream: VideoStream) -> int:
+    """Declared frames, 0 where the container does not say.
+
+    In ISO media an edit list may take frames out before they are demuxed: the demuxer's own index,
+    built from the tables and not from the data, has the number that is left.
+    """
+    in_index = len(stream.index_entries) if stream.container.format.name.startswith("mov") else 0
+    return min(stream.frames, in_index or stream.frames)
+
+
+def _small(frame: VideoFrame) -> Any:
+    scale = min(1.0, _SCAN_SIDE / max(frame.width, frame.height))
+    width, height = max(2, round(frame.width * scale)), max(2, round(frame.height * scale))
+    return frame.to_ndarray(width=width, height=height, format="bgr24", interpolation="AREA")
+
+
+def _text(error: av.error.FFmpegError) -> str:
+    return f"{type(error).__name__}: {error.strerror}"
+
+
+if __name__ == "__main__":
+    serve({"probe": probe, "scan": scan})

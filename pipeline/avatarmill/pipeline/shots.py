@@ -1,0 +1,110 @@
+"""One strict pass over a whole file: every frame decodes or the file is rejected; cuts on the way."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avatarmill.pipeline.children.protocol import Message
+from avatarmill.pipeline.children.supervise import Child, ChildFailure
+from avatarmill.pipeline.probe import FORMATS, ProbeConfig
+from avatarmill.pipeline.types import Probe, Reason, Reject, Shot, Source
+
+
+@dataclass(frozen=True, slots=True)
+class ShotConfig:
+    """Where to cut, and how long a span may be."""
+
+    threshold: float = 3.0
+    """PySceneDetect's adaptive threshold: content change relative to the neighbouring frames."""
+    shortest_seconds: float = 0.4
+    """No two cuts lie closer."""
+    longest_seconds: float = 10.0
+    """Longer shots are split into equal spans."""
+    deadline_base_seconds: float = 30.0
+    deadline_per_second: float = 4.0
+    """Deadline of the pass: the base, and this much for each declared second of video."""
+    missing_seconds: float = 0.5
+    """A stream that ends this much before its declared duration is truncated (containers that do
+    not count frames)."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.shortest_seconds < self.longest_seconds:
+            raise ValueError(
+                f"ShotConfig needs 0 < shortest_seconds < longest_seconds, got "
+                f"{self.shortest_seconds} and {self.longest_seconds}"
+            )
+
+
+def find_shots(
+    child: Child,
+    source: Source,
+    probe: Probe,
+    config: ShotConfig,
+    limits: ProbeConfig,
+) -> list[Shot] | Reject:
+    """Spans without a cut, in order, each at most `longest_seconds` long.
+
+    Decodes the whole file once with errors made fatal. Rejects the file as a whole: TRUNCATED when
+    an error, a corrupt frame or a missing frame is met, UNREADABLE when nothing decodes, and the
+    child's TIMED_OUT, CRASHED, OUT_OF_MEMORY.
+    """
+    request = {
+        "call": "scan",
+        "path": source.path,
+        "formats": FORMATS,
+        "max_pixels": limits.max_pixels,
+        "threshold": config.threshold,
+        "shortest_seconds": config.shortest_seconds,
+    }
+    deadline = config.deadline_base_seconds + config.deadline_per_second * probe.duration_seconds
+    try:
+        reply = child.call(Message(request), deadline_seconds=deadline)
+    except ChildFailure as failure:
+        return failure.reject("shots")
+    pts = np.asarray(reply.arrays["pts_seconds"], np.float64)
+    broken = _broken(pts, reply.values, probe, config)
+    if broken is not None:
+        return broken
+    return spans(pts, reply.arrays["cuts"], probe.fps, config.longest_seconds)
+
+
+def _broken(
+    pts: NDArray[np.float64], counts: dict[str, object], probe: Probe, config: ShotConfig
+) -> Reject | None:
+    """The verdict on the file: None when all that was declared has decoded cleanly."""
+    expected, discarded = int(str(counts["expected"])), int(str(counts["discarded"]))
+    corrupt, error = int(str(counts["corrupt"])), str(counts["error"])
+    decoded = f"{len(pts)} frames decode of {expected or 'an unknown number'} declared"
+    if error:
+        return Reject(Reason.TRUNCATED, f"{decoded}, then {error}", "shots")
+    if corrupt:
+        return Reject(Reason.TRUNCATED, f"{decoded}, {corrupt} of them corrupt", "shots")
+    if len(pts) == 0:
+        return Reject(Reason.UNREADABLE, decoded, "shots")
+    if len(pts) + discarded < expected:
+        return Reject(Reason.TRUNCATED, f"{decoded}, {discarded} outside the edit list", "shots")
+    end = float(pts.max() - pts.min()) + 1 / (probe.fps or 25)
+    if not expected and end < probe.duration_seconds - config.missing_seconds:
+        declared = f"{probe.duration_seconds:.2f} s declared"
+        return Reject(Reason.TRUNCATED, f"{end:.2f} s decode of {declared}", "shots")
+    return None
+
+
+def spans(
+    pts: NDArray[np.float64], cuts: NDArray[np.int64], fps: float, longest_seconds: float
+) -> list[Shot]:
+    """Shots from frame times [F] and the rows that begin a shot; long ones in equal parts.
+
+    A span stops where the next begins; the last stops one frame after the last frame.
+    """
+    frame = float(np.median(np.diff(pts))) if len(pts) > 1 else 1 / (fps or 25)
+    rows = [0, *(int(c) for c in cuts if 0 < c < len(pts))]
+    edges = [float(pts[row]) for row in rows] + [float(pts[-1]) + frame]
+    shots = []
+    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        # A frame of tolerance: 10 s and one frame is one span, not two of 5 s.
+        count = max(1, int(np.ceil((stop - start - frame) / longest_seconds)))
+        parts = np.linspace(start, stop, count + 1)
+        shots += [Shot(float(a), float(b)) for a, b in zip(parts[:-1], parts[1:], strict=True)]
+    return shots
