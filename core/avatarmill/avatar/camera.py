@@ -52,7 +52,7 @@ class Cameras:
 
     @classmethod
     def identity(cls, intrinsics: Tensor, width: int, height: int) -> Cameras:
-        """Cameras at the origin for scenes already in camera space; intrinsics [3, 3] or [C, 3, 3]."""
+        """Cameras at the origin, for scenes in camera space; intrinsics [3, 3] or [C, 3, 3]."""
         intrinsics = intrinsics.reshape(-1, 3, 3)
         pose = torch.eye(4, dtype=intrinsics.dtype, device=intrinsics.device)
         return cls(intrinsics, pose.expand(len(intrinsics), 4, 4), width, height)
@@ -113,17 +113,17 @@ def look_at(
     Raises:
         ValueError: a viewing direction is zero or parallel to `up`.
     """
-    eye, target, up = (torch.as_tensor(v, dtype=torch.float32) for v in (eye, target, up))
-    eye, target, up = torch.broadcast_tensors(eye, target, up)
-    forward = torch.nn.functional.normalize(target - eye, dim=-1)
-    right = torch.linalg.cross(forward, up)
+    position = torch.as_tensor(eye, dtype=torch.float32)
+    toward = torch.as_tensor(target, dtype=torch.float32) - position
+    forward = torch.nn.functional.normalize(toward, dim=-1)
+    right = torch.linalg.cross(forward, torch.as_tensor(up, dtype=torch.float32).expand_as(forward))
     if bool((right.norm(dim=-1) < 1e-6).any()):
         raise ValueError("look_at needs eye != target and a view that is not parallel to up")
     right = torch.nn.functional.normalize(right, dim=-1)
     rotation = torch.stack([right, torch.linalg.cross(forward, right), forward], dim=-2)
-    transform = torch.zeros(*eye.shape[:-1], 4, 4)
+    transform = torch.zeros(*forward.shape[:-1], 4, 4)
     transform[..., :3, :3] = rotation
-    transform[..., :3, 3] = -(rotation @ eye[..., None])[..., 0]
+    transform[..., :3, 3] = -(rotation @ position[..., None])[..., 0]
     transform[..., 3, 3] = 1.0
     return transform
 
@@ -167,4 +167,5 @@ def crop_intrinsics(intrinsics: Array, x0: float, y0: float, scale: float = 1.0)
     shift = [[scale, 0.0, -x0 * scale], [0.0, scale, -y0 * scale], [0.0, 0.0, 1.0]]
     if isinstance(intrinsics, torch.Tensor):
         return torch.tensor(shift, dtype=intrinsics.dtype, device=intrinsics.device) @ intrinsics
-    return np.asarray(shift, dtype=intrinsics.dtype) @ intrinsics
+    cropped: np.ndarray = np.asarray(shift, dtype=intrinsics.dtype) @ intrinsics
+    return cropped

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from avatarmill.avatar.camera import Cameras
 from avatarmill.avatar.gaussians import Gaussians
+from avatarmill.avatar.rasterize_gsplat import contributions_gsplat, rasterize_gsplat
 from avatarmill.avatar.rasterize_numba import contributions_numba, rasterize_numba
 
 
@@ -47,7 +48,8 @@ def rasterize(
             f"background must be [{shape[1]}] or {list(shape)}, got {list(background.shape)}"
         )
     background = background.to(gaussians.colors).expand(shape)
-    return Rendering(*rasterize_numba(gaussians, cameras, background))
+    render = rasterize_gsplat if gaussians.means.is_cuda else rasterize_numba
+    return Rendering(*render(gaussians, cameras, background))
 
 
 def contributions(gaussians: Gaussians, cameras: Cameras) -> Tensor:
@@ -60,13 +62,15 @@ def contributions(gaussians: Gaussians, cameras: Cameras) -> Tensor:
         ValueError: dtype or device do not fit.
     """
     _check(gaussians, cameras)
-    return contributions_numba(gaussians.detach(), cameras)
+    weigh = contributions_gsplat if gaussians.means.is_cuda else contributions_numba
+    return weigh(gaussians.detach(), cameras)
 
 
 def _check(gaussians: Gaussians, cameras: Cameras) -> None:
     if gaussians.means.dtype != torch.float32:
         raise ValueError(
-            f"the rasterizers take float32 Gaussians, got {gaussians.means.dtype}: use .to(torch.float32)"
+            f"the rasterizers take float32 Gaussians, got {gaussians.means.dtype}: "
+            "use .to(torch.float32)"
         )
     if cameras.intrinsics.device != gaussians.means.device:
         raise ValueError(

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from avatarmill.avatar.camera import Cameras
 from avatarmill.avatar.gaussians import Gaussians
-from avatarmill.avatar.rasterize_numba_blend import blend_backward, blend_forward, blend_weights
+from avatarmill.avatar.rasterize_numba_blend import blend_backward, blend_forward
 from avatarmill.avatar.rasterize_numba_project import project_backward, project_forward
 from avatarmill.avatar.rasterize_numba_tiles import bin_tiles, tile_grid
 from avatarmill.avatar.rasterize_rules import MIN_COVERAGE
@@ -92,9 +92,16 @@ def contributions_numba(gaussians: Gaussians, cameras: Cameras) -> Tensor:
         *shapes, _array(cameras.intrinsics), _array(cameras.world_to_camera), *size
     )
     offsets, ids, starts = bin_tiles(splats, boxes, *grid)
-    slots = blend_weights(splats, offsets, ids, boxes, starts, *size, *grid, get_num_threads())
+    white, black = np.ones((len(gaussians), 1), np.float32), np.zeros((len(cameras), 1), np.float32)
+    workers = get_num_threads()
+    color, light, _, last = blend_forward(splats, white, offsets, ids, black, *size, *grid, workers)
+    # A weight is the gradient of the image's sum with respect to one white channel.
+    slots = blend_backward(
+        *(splats, white, offsets, ids, boxes, starts, light, last),
+        *(np.ones_like(color), np.zeros_like(light), np.zeros_like(light), *grid, workers),
+    )
     # Gaussians' slots follow each other: differences of the running sum add up each run.
-    running = np.concatenate([[0.0], np.cumsum(slots, dtype=np.float64)])
+    running = np.concatenate([[0.0], np.cumsum(slots[:, -1], dtype=np.float64)])
     ends = np.append(starts.reshape(-1)[1:], len(slots))
     totals = running[ends] - running[starts.reshape(-1)]
     return torch.from_numpy(totals.astype(np.float32).reshape(starts.shape))

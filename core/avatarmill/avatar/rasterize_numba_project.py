@@ -134,7 +134,7 @@ def project_forward(means, rotations, scales, opacities, intrinsics, poses, widt
 
 @njit(cache=True)
 def _conic_backward(work, grad, opacity, grad_a):  # type: ignore[no-untyped-def]
-    """Gradient of A into grad_a [2, 3] from a splat's gradient; returns the raw opacity's gradient."""
+    """Gradient of A into grad_a [2, 3] from a splat's; returns that of the raw opacity."""
     xx, xy, yy, det_sharp = _covariance(work)
     r = 1.0 / (det_sharp + EPS2D * (xx + yy + EPS2D))
     bx, by = xx + EPS2D, yy + EPS2D

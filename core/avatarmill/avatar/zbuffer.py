@@ -30,7 +30,8 @@ class MeshBuffer:
     ) -> NDArray[np.float32]:
         """Per-vertex values [V, D] at every pixel, [H, W, D]; zeros where empty."""
         corners = values[faces[np.maximum(self.face, 0)]]
-        return np.einsum("hwk,hwkd->hwd", self.barycentric, corners).astype(np.float32)
+        mixed: NDArray[np.float32] = np.einsum("hwk,hwkd->hwd", self.barycentric, corners)
+        return mixed.astype(np.float32, copy=False)
 
 
 def mesh_zbuffer(

@@ -1,0 +1,212 @@
+"""The numba rasterizer against the plain torch one in float64: images, gradients, determinism."""
+
+import numba
+import pytest
+import torch
+
+from avatarmill.avatar.camera import Cameras, orbit
+from avatarmill.avatar.gaussians import Gaussians
+from avatarmill.avatar.rasterize import Rendering, contributions, rasterize
+from avatarmill.avatar.rasterize_reference import rasterize_reference
+
+NAMES = ("means", "rotations", "scales", "opacities", "colors")
+
+
+def cloud(count: int, channels: int = 3, seed: int = 0, size: float = 0.05) -> Gaussians:
+    """A shell of Gaussians about a metre across, of mixed sizes and opacities."""
+    generator = torch.Generator().manual_seed(seed)
+    direction = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=1)
+    return Gaussians(
+        direction * torch.tensor([0.3, 0.5, 0.2]),
+        torch.randn(count, 4, generator=generator),
+        size * torch.exp(0.8 * torch.randn(count, 3, generator=generator)),
+        torch.sigmoid(2 + 2 * torch.randn(count, generator=generator)),
+        torch.rand(count, channels, generator=generator),
+    )
+
+
+def views(count: int = 2, width: int = 45, height: int = 52) -> Cameras:
+    angles = torch.arange(count) * 2.0 + 0.3
+    return orbit(angles, width=width, height=height, distance=1.6, elevation=0.3)
+
+
+def loss(color: torch.Tensor, alpha: torch.Tensor, depth: torch.Tensor) -> torch.Tensor:
+    """A fixed random projection of all three images."""
+    generator = torch.Generator().manual_seed(9)
+    total = color.new_zeros(())
+    for image, weight in ((color, 1.0), (alpha, 1.0), (depth, 0.3)):
+        noise = torch.randn(image.shape, generator=generator).to(image)
+        total = total + weight * (noise * image).sum()
+    return total
+
+
+def leaves(gaussians: Gaussians, dtype: torch.dtype) -> Gaussians:
+    return Gaussians(*(t.to(dtype).clone().requires_grad_() for t in gaussians.tensors()))
+
+
+def both(
+    gaussians: Gaussians, cameras: Cameras, background: torch.Tensor
+) -> tuple[Rendering, Rendering, dict[str, float]]:
+    """Fast and exact renderings, and the relative error of each gradient."""
+    fast, exact = leaves(gaussians, torch.float32), leaves(gaussians, torch.float64)
+    rendering = rasterize(fast, cameras, background=background)
+    truth = Rendering(
+        *rasterize_reference(exact, cameras.to(torch.float64), background.to(torch.float64))
+    )
+    loss(rendering.color, rendering.alpha, rendering.depth).backward()
+    loss(truth.color, truth.alpha, truth.depth).backward()
+    errors = {}
+    for name, ours, theirs in zip(NAMES, fast.tensors(), exact.tensors(), strict=True):
+        assert ours.grad is not None and theirs.grad is not None
+        errors[name] = float((ours.grad - theirs.grad).norm() / theirs.grad.norm())
+    return rendering, truth, errors
+
+
+@pytest.mark.parametrize("channels", [1, 3, 7, 32])
+def test_images_and_gradients_equal_the_reference(channels: int) -> None:
+    background = torch.rand(2, channels, generator=torch.Generator().manual_seed(1))
+    ours, truth, errors = both(cloud(160, channels, seed=channels), views(), background)
+    for name in ("color", "alpha"):
+        torch.testing.assert_close(
+            getattr(ours, name).double(), getattr(truth, name), atol=2e-5, rtol=0
+        )
+    torch.testing.assert_close(ours.depth.double(), truth.depth, atol=1e-4, rtol=0)
+    assert max(errors.values()) < 1e-4, errors
+
+
+def test_cameras_inside_the_cloud_and_opaque_layers() -> None:
+    # Centres behind, beside and just past the near plane; alphas at the clamp; pixels that stop.
+    gaussians = cloud(300, seed=3, size=0.12)
+    gaussians = Gaussians(
+        *gaussians.tensors()[:3], torch.ones(300).where(torch.arange(300) % 2 == 0, 0.7),
+        gaussians.colors,
+    )  # fmt: skip
+    cameras = orbit([0.1, 1.9], width=50, height=33, distance=0.25, fov_y=1.2)
+    ours, truth, errors = both(gaussians, cameras, torch.zeros(2, 3))
+    torch.testing.assert_close(ours.color.double(), truth.color, atol=5e-5, rtol=0)
+    assert float(ours.alpha.detach().max()) > 0.9998
+    assert max(errors.values()) < 1e-4, errors
+
+
+def test_subpixel_gaussians_fade_instead_of_growing() -> None:
+    gaussian = Gaussians(
+        torch.tensor([[0.0, 0, 2]]), torch.tensor([[1.0, 0, 0, 0]]), torch.full((1, 3), 1e-3),
+        torch.ones(1), torch.ones(1, 1),
+    )  # fmt: skip
+    lens = torch.tensor([[100.0, 0, 8.5], [0, 100, 8.5], [0, 0, 1]])
+    alpha = rasterize(gaussian, Cameras.identity(lens, 17, 17)).alpha[0]
+    variance = 0.05**2
+    assert float(alpha[8, 8]) == pytest.approx(variance / (variance + 0.3), rel=1e-4)
+
+
+def test_one_gaussian_lies_where_the_camera_projects_its_mean() -> None:
+    cameras = views(3, 64, 64)
+    mean = torch.tensor([[0.12, -0.2, 0.05]])
+    gaussian = Gaussians(
+        mean, torch.ones(1, 4), torch.full((1, 3), 0.02), torch.full((1,), 0.9), torch.ones(1, 3)
+    )
+    rendering = rasterize(gaussian, cameras)
+    grid = torch.stack(torch.meshgrid(*[torch.arange(64) + 0.5] * 2, indexing="xy"), dim=-1)
+    weights = rendering.alpha / rendering.alpha.sum(dim=(1, 2), keepdim=True)
+    centroid = torch.einsum("chw,hwk->ck", weights, grid)
+    pixels, depth = cameras.project(mean)
+    torch.testing.assert_close(centroid, pixels[:, 0], atol=0.02, rtol=0)
+    middle = rendering.depth[torch.arange(3), pixels[:, 0, 1].int(), pixels[:, 0, 0].int()]
+    torch.testing.assert_close(middle, depth[:, 0])
+
+
+def test_the_same_bits_whatever_the_number_of_threads() -> None:
+    threads = numba.get_num_threads()
+    outputs = []
+    for workers in (1, threads):
+        numba.set_num_threads(workers)
+        gaussians = leaves(cloud(700, seed=5), torch.float32)
+        rendering = rasterize(gaussians, views())
+        loss(rendering.color, rendering.alpha, rendering.depth).backward()
+        outputs.append([rendering.color, *(tensor.grad for tensor in gaussians.tensors())])
+    for one, many in zip(*outputs, strict=True):
+        assert one is not None and many is not None and torch.equal(one, many)
+
+
+def test_batched_cameras_equal_single_ones() -> None:
+    gaussians, cameras = cloud(200), views(3)
+    together = rasterize(gaussians, cameras, background=torch.tensor([0.2, 0.5, 0.9]))
+    for c in range(3):
+        single = rasterize(
+            gaussians, cameras.select(slice(c, c + 1)), background=torch.tensor([0.2, 0.5, 0.9])
+        )
+        assert torch.equal(single.color[0], together.color[c])
+
+
+def test_contributions_add_up_to_the_coverage() -> None:
+    gaussians, cameras = cloud(400, seed=2), views(3)
+    weights = contributions(gaussians, cameras)
+    alpha = rasterize(gaussians, cameras).alpha
+    assert weights.shape == (3, 400)
+    torch.testing.assert_close(weights.sum(dim=1), alpha.sum(dim=(1, 2)), rtol=1e-5, atol=0)
+    # Weights of one Gaussian are what its colour adds to the image.
+    lit = torch.zeros(400, 1)
+    lit[17] = 1.0
+    image = rasterize(Gaussians(*gaussians.tensors()[:4], lit), cameras).color
+    torch.testing.assert_close(weights[:, 17], image.sum(dim=(1, 2, 3)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [0, 5])
+def test_nothing_in_view_shows_the_background(count: int) -> None:
+    gaussians = cloud(count)
+    away = Cameras.identity(torch.eye(3) * 30, 20, 17)  # looks along +z from the origin
+    behind = Gaussians(gaussians.means - torch.tensor([0, 0, 9.0]), *gaussians.tensors()[1:])
+    leaf = leaves(behind, torch.float32)
+    rendering = rasterize(leaf, away, background=torch.tensor([0.1, 0.2, 0.3]))
+    assert torch.equal(rendering.color[0, 3, 4], torch.tensor([0.1, 0.2, 0.3]))
+    assert not rendering.depth.any() and not rendering.alpha.any()
+    rendering.color.sum().backward()
+    assert leaf.means.grad is not None and not leaf.means.grad.any()
+
+
+def test_gradient_descent_recovers_a_moved_cloud() -> None:
+    target, cameras = cloud(60, seed=8), views(3, 40, 40)
+    image = rasterize(target, cameras).color
+    shift = torch.tensor([0.05, -0.04, 0.03], requires_grad=True)
+    optimizer = torch.optim.Adam([shift], lr=5e-3)
+    for _ in range(60):
+        moved = Gaussians(target.means + shift, *target.tensors()[1:])
+        error = (rasterize(moved, cameras).color - image).square().mean()
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+    assert float(shift.detach().norm()) < 3e-3
+
+
+def test_wrong_inputs_are_named() -> None:
+    gaussians, cameras = cloud(4), views(2)
+    with pytest.raises(ValueError, match="take float32 Gaussians, got torch.float64"):
+        rasterize(gaussians.to(torch.float64), cameras)
+    with pytest.raises(ValueError, match=r"background must be \[3\] or \[2, 3\], got \[4\]"):
+        rasterize(gaussians, cameras, background=torch.zeros(4))
+    with pytest.raises(ValueError, match="Gaussians are on cpu, cameras on meta"):
+        rasterize(gaussians, cameras.to("meta"))
+
+
+@pytest.mark.gpu
+def test_gsplat_equals_the_reference() -> None:
+    gaussians, cameras = cloud(300, seed=4), views(2, 80, 75)
+    background = torch.tensor([0.2, 0.4, 0.6])
+    fast = leaves(gaussians.to("cuda"), torch.float32)
+    ours = rasterize(fast, cameras.to("cuda"), background=background.cuda())
+    slow = leaves(gaussians, torch.float32)
+    cpu = rasterize(slow, cameras, background=background)
+    torch.testing.assert_close(ours.color.cpu(), cpu.color, atol=1e-3, rtol=0)
+    torch.testing.assert_close(ours.depth.cpu(), cpu.depth, atol=1e-2, rtol=0)
+    loss(cpu.color, cpu.alpha, cpu.depth).backward()
+    loss(ours.color.cpu(), ours.alpha.cpu(), ours.depth.cpu()).backward()
+    for name, a, b in zip(NAMES, fast.tensors(), slow.tensors(), strict=True):
+        assert a.grad is not None and b.grad is not None
+        error = float((a.grad.cpu() - b.grad).norm() / b.grad.norm())
+        assert error < 1e-2, (name, error)
+    torch.testing.assert_close(
+        contributions(gaussians.to("cuda"), cameras.to("cuda")).cpu(),
+        contributions(gaussians, cameras),
+        atol=0.05,
+        rtol=1e-2,
+    )
