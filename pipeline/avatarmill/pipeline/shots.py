@@ -54,6 +54,7 @@ def find_shots(
         "path": source.path,
         "formats": FORMATS,
         "max_pixels": limits.max_pixels,
+        "fps": probe.fps or 25.0,
         "threshold": config.threshold,
         "shortest_seconds": config.shortest_seconds,
     }
@@ -66,7 +67,7 @@ def find_shots(
     broken = _broken(pts, reply.values, probe, config)
     if broken is not None:
         return broken
-    return spans(pts, reply.arrays["cuts"], probe.fps, config.longest_seconds)
+    return spans(pts, reply.arrays["transitions"], probe.fps, config.longest_seconds)
 
 
 def _broken(
@@ -92,17 +93,25 @@ def _broken(
 
 
 def spans(
-    pts: NDArray[np.float64], cuts: NDArray[np.int64], fps: float, longest_seconds: float
+    pts: NDArray[np.float64],
+    transitions: NDArray[np.int64],
+    fps: float,
+    longest_seconds: float,
 ) -> list[Shot]:
-    """Shots from frame times [F] and the rows that begin a shot; long ones in equal parts.
+    """Shots from frame times [F] and the rows [C, 2] of transitions; long ones in equal parts.
 
-    A span stops where the next begins; the last stops one frame after the last frame.
+    Frames inside a dissolve, a mixture of two shots, belong to none. A span stops where the next
+    begins; the last stops one frame after the last frame.
     """
     frame = float(np.median(np.diff(pts))) if len(pts) > 1 else 1 / (fps or 25)
-    rows = [0, *(int(c) for c in cuts if 0 < c < len(pts))]
-    edges = [float(pts[row]) for row in rows] + [float(pts[-1]) + frame]
+    times = np.append(pts, pts[-1] + frame)
+    begins = [0, *(int(end) for _, end in transitions)]
+    ends = [*(int(begin) for begin, _ in transitions), len(pts)]
     shots = []
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for begin, end in zip(begins, ends, strict=True):
+        if begin >= end:
+            continue
+        start, stop = float(times[begin]), float(times[end])
         # A frame of tolerance: 10 s and one frame is one span, not two of 5 s.
         count = max(1, int(np.ceil((stop - start - frame) / longest_seconds)))
         parts = np.linspace(start, stop, count + 1)

@@ -11,11 +11,9 @@ import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from scenedetect.common import FrameTimecode
-from scenedetect.detector import SceneDetector
-from scenedetect.detectors import AdaptiveDetector, ThresholdDetector
 
 from avatarmill.pipeline.children.protocol import Message, serve
+from avatarmill.pipeline.children.transitions import TransitionDetector
 
 _SCAN_SIDE = 160
 """Longer side of the frames that shot detection sees, pixels."""
@@ -38,15 +36,20 @@ def probe(request: Message) -> Message:
 
 
 def scan(request: Message) -> Message:
-    """Decodes every frame once, strictly; finds cuts on the way.
+    """Decodes every frame once, strictly; finds cuts and dissolves on the way.
 
-    Replies with `pts_seconds` [F] float64, `cuts` [C] int64 (rows that begin a shot) and the counts
-    `expected` (frames the container's index delivers, 0 = unknown), `discarded`, `corrupt`, and
-    `error` (text of the first error, empty for a clean file).
+    Replies with `pts_seconds` [F] float64, `transitions` [C, 2] int64 (rows [begin, end) that belong
+    to no shot, begin == end for a cut) and the counts `expected` (frames the container declares,
+    0 = unknown), `discarded`, `corrupt`, and `error` (text of the first error, empty for a clean
+    file).
     """
     pts: list[float] = []
-    cuts: set[int] = set()
     counts: dict[str, Any] = {"expected": 0, "discarded": 0, "corrupt": 0, "error": ""}
+    detector = TransitionDetector(
+        float(request.values["fps"]),
+        threshold=float(request.values["threshold"]),
+        shortest_seconds=float(request.values["shortest_seconds"]),
+    )
     try:
         with _open(request) as container:
             stream = container.streams.video[0]
@@ -54,44 +57,18 @@ def scan(request: Message) -> Message:
             stream.codec_context.options = {"err_detect": "explode"}
             stream.codec_context.thread_count = _THREADS
             counts["expected"] = _expected_frames(stream)
-            _scan_stream(container, stream, request, pts, cuts, counts)
+            for packet in container.demux(stream):
+                counts["discarded"] += packet.is_discard
+                counts["corrupt"] += packet.is_corrupt
+                for frame in packet.decode():
+                    counts["corrupt"] += frame.is_corrupt
+                    pts.append(float(frame.time))
+                    detector.push(_small(frame))
     except av.error.FFmpegError as error:
         counts["error"] = _text(error)
-    arrays = {"pts_seconds": np.array(pts), "cuts": np.array(sorted(cuts), np.int64)}
-    return Message(counts, arrays)
-
-
-def _scan_stream(
-    container: InputContainer,
-    stream: VideoStream,
-    request: Message,
-    pts: list[float],
-    cuts: set[int],
-    counts: dict[str, Any],
-) -> None:
-    fps = float(stream.average_rate or 25)
-    detectors = _detectors(request, fps)
-    for packet in container.demux(stream):
-        counts["discarded"] += packet.is_discard
-        counts["corrupt"] += packet.is_corrupt
-        for frame in packet.decode():
-            counts["corrupt"] += frame.is_corrupt
-            pts.append(float(frame.time))
-            image = _small(frame)
-            timecode = FrameTimecode(len(pts) - 1, fps)
-            for detector in detectors:
-                cuts.update(cut.frame_num for cut in detector.process_frame(timecode, image))
-    for detector in detectors:
-        cuts.update(cut.frame_num for cut in detector.post_process(FrameTimecode(len(pts), fps)))
-
-
-def _detectors(request: Message, fps: float) -> list[SceneDetector]:
-    shortest = max(2, round(float(request.values["shortest_seconds"]) * fps))
-    threshold = float(request.values["threshold"])
-    return [
-        AdaptiveDetector(adaptive_threshold=threshold, min_scene_len=shortest),
-        ThresholdDetector(min_scene_len=shortest),
-    ]
+    return Message(
+        counts, {"pts_seconds": np.array(pts), "transitions": detector.transitions()}
+    )
 
 
 def _open(request: Message) -> InputContainer:
