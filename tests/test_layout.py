@@ -28,9 +28,9 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def sources() -> Iterator[tuple[str, ast.Module, int]]:
-    """Yield (path from the root, tree, lines) of each source file of the components."""
+    """Yield (path from the root, tree, lines) of each module of the distribution."""
     for folder in FOLDERS:
-        for path in sorted((ROOT / folder).rglob("*.py")):
+        for path in sorted((ROOT / folder / "avatarmill").rglob("*.py")):
             text = path.read_text()
             yield path.relative_to(ROOT).as_posix(), ast.parse(text), text.count("\n")
 

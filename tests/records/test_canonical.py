@@ -69,7 +69,7 @@ def test_npy_cut_short_and_other_versions_are_refused() -> None:
     data = npy_bytes(np.zeros(100, np.float32))
     with pytest.raises(ValueError, match=r"holds 396 bytes, expected 400"):
         npy_array(data[:-4])
-    with pytest.raises(ValueError, match=r"npy version \(2, 0\)"):
+    with pytest.raises(ValueError, match="not npy version 1.0"):
         npy_array(data[:6] + b"\x02" + data[7:])
 
 
