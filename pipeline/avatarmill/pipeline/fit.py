@@ -1,0 +1,197 @@
+"""SMPL-X fit of a whole track: landmarks in, body parameters in camera space out."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from avatarmill.avatar.body import Body
+from avatarmill.avatar.rotations import matrix_to_axis_angle
+from avatarmill.pipeline.fit_confidence import joint_confidence
+from avatarmill.pipeline.fit_evidence import Observation, observe, weigh
+from avatarmill.pipeline.fit_kinematics import PointModel, pose_points
+from avatarmill.pipeline.fit_landmarks import FACE_ROWS, LEFT_HAND_ROWS, NUM_BODY, RIGHT_HAND_ROWS
+from avatarmill.pipeline.fit_landmarks import point_model
+from avatarmill.pipeline.fit_objective import Objective, minimise
+from avatarmill.pipeline.fit_prior import (
+    BODY_JOINTS,
+    JAW,
+    LEFT_EYE,
+    LEFT_HAND,
+    RIGHT_EYE,
+    RIGHT_HAND,
+    pose_prior,
+)
+from avatarmill.pipeline.fit_start import camera_world, limb_pose, place, torso_rotation
+from avatarmill.pipeline.fit_terms import NUM_SHAPE, Evidence, State, Unknowns, Weights, reproject
+from avatarmill.pipeline.types import Fit, Float, Reason, Reject, Track
+
+
+@dataclass(frozen=True, slots=True)
+class FitConfig:
+    """How a track is fitted and when the result is refused."""
+
+    focal_ratio: float = 1.2
+    """Focal length the search starts from, as a multiple of the longer image side."""
+    body_iterations: int = 12
+    detail_iterations: int = 6
+    rounds: int = 2
+    """Alternations between the body and its hands and face."""
+    tolerance: float = 1e-3
+    """A stage ends when a step lowers the cost by less than this fraction."""
+    max_residual: float = 0.06
+    """Largest median reprojection error of confident body landmarks, in metres at the person's
+    depth: above it the track is refused."""
+
+    def __post_init__(self) -> None:
+        if not 0.3 <= self.focal_ratio <= 5:
+            raise ValueError(
+                f"focal_ratio {self.focal_ratio} is outside 0.3..5 image sides; 1.2 suits most video"
+            )
+        for name in ("body_iterations", "detail_iterations", "rounds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        if self.max_residual <= 0:
+            raise ValueError(f"max_residual {self.max_residual} must be positive metres")
+
+
+def fit_track(
+    track: Track,
+    *,
+    pts_seconds: NDArray[np.float64],
+    width: int,
+    height: int,
+    body: Body,
+    config: FitConfig | None = None,
+) -> Fit | Reject:
+    """Fit one shared shape and a pose a frame to the landmarks of a track.
+
+    Unknowns are root orientation and translation, 54 joints, expression, shape and one focal
+    length; the maximum a posteriori is found by Gauss-Newton on analytic Jacobians, body first,
+    then hands and face, alternating.
+
+    Args:
+        track: T frames of one person.
+        pts_seconds: [T] presentation times of the track's frames.
+        width: of the decoded frame, pixels.
+        height: of the decoded frame, pixels.
+        body: the body model.
+        config: defaults when None.
+
+    Returns:
+        The fit, or a `FIT_DIVERGED` reject with the residual that broke the limit.
+    """
+    config = config or FitConfig()
+    if len(pts_seconds) != len(track.frame_indices):
+        raise ValueError(f"{len(pts_seconds)} times for {len(track.frame_indices)} track frames")
+    model = point_model(body)
+    seen = observe(track.landmarks, width=width, height=height)
+    times = torch.from_numpy(np.asarray(pts_seconds, np.float64))
+    center = torch.tensor((width / 2, height / 2), dtype=torch.float64)
+    focal = config.focal_ratio * max(width, height)
+    state, evidence = _start(model, seen, focal, center)
+    state = _descend(model, state, evidence, times, config)
+    fit, metres = _result(model, state, seen, evidence, center)
+    if metres > config.max_residual:
+        return Reject(
+            Reason.FIT_DIVERGED,
+            f"median reprojection error {metres:.3f} m at the person > {config.max_residual} m",
+            "fit",
+            float(pts_seconds[0]),
+            float(pts_seconds[-1]),
+        )
+    return fit
+
+
+def _start(
+    model: PointModel, seen: Observation, focal: float, center: Tensor
+) -> tuple[State, Evidence]:
+    """The closed-form start and the evidence at the depth it finds."""
+    pixels, trust = seen.pixels[:, :NUM_BODY], seen.trust[:, :NUM_BODY] + 1e-6
+    world = camera_world(seen.world, pixels, trust, focal, center)
+    place_at = place(world, pixels, trust, focal, center)
+    place_at[:, 2].clamp_min_(0.3)
+    prior = pose_prior()
+    root = torso_rotation(model, world)
+    pose = limb_pose(model, root, world, prior)
+    hips = model.points[[23, 24]].mean(0) - model.joints[0]
+    translation = place_at - (root @ hips) - model.joints[0]
+    frames, blends = len(root), model.point_dirs.shape[-1]
+    state = State(
+        root=root,
+        pose=pose,
+        translation=translation,
+        expression=torch.zeros(frames, blends - NUM_SHAPE, dtype=torch.float64),
+        shape=torch.zeros(NUM_SHAPE, dtype=torch.float64),
+        log_focal=torch.tensor(float(np.log(focal)), dtype=torch.float64),
+    )
+    evidence = weigh(seen, world, place_at[:, 2] / focal, center, robust=8.0)
+    return state, evidence
+
+
+def _descend(
+    model: PointModel, state: State, evidence: Evidence, times: Tensor, config: FitConfig
+) -> State:
+    """Torso, body, then body and details in turns."""
+    start_focal, prior = state.log_focal, pose_prior()
+
+    def stage(unknowns: Unknowns, rows: list[int], robust: float, iterations: int) -> None:
+        nonlocal state
+        objective = Objective(
+            model.select(rows),
+            evidence.select(rows, robust=robust, bones=unknowns.body),
+            prior,
+            Weights(),
+            unknowns,
+            times,
+            start_focal,
+        )
+        state = minimise(objective, state, iterations=iterations, tolerance=config.tolerance)
+
+    everything = list(range(FACE_ROWS.stop))
+    coarse = list(range(NUM_BODY))
+    stage(Unknowns((), body=True, shared=False), coarse, 8.0, 5)
+    stage(Unknowns(BODY_JOINTS, body=True, shared=False), coarse, 8.0, config.body_iterations)
+    for _ in range(config.rounds):
+        stage(Unknowns(BODY_JOINTS, True, True), everything, 4.0, config.body_iterations)
+        for hand, rows in ((LEFT_HAND, LEFT_HAND_ROWS), (RIGHT_HAND, RIGHT_HAND_ROWS)):
+            stage(Unknowns(hand, False, False), everything[rows], 4.0, config.detail_iterations)
+        face = Unknowns((JAW, LEFT_EYE, RIGHT_EYE), False, False, expression=True)
+        stage(face, everything[FACE_ROWS], 4.0, config.detail_iterations)
+    return state
+
+
+def _result(
+    model: PointModel, state: State, seen: Observation, evidence: Evidence, center: Tensor
+) -> tuple[Fit, float]:
+    """The fit as arrays, and its median error in metres at the person."""
+    posed = pose_points(model, state.root, state.pose, state.blend(), state.translation)
+    error = (reproject(posed.points, state.log_focal, center) - seen.pixels).norm(dim=-1)
+    # Hands and faces that were not attached to the body are not evidence, so not confidence.
+    trust = seen.trust * (evidence.precision > 0)
+    depth = state.translation[:, 2] + model.joints[0, 2]
+    metres = error * (depth / state.log_focal.exp())[:, None]
+    believed = trust[:, :NUM_BODY] > 0.5
+    residual = torch.where(believed, error[:, :NUM_BODY], torch.nan).nanmedian(dim=-1).values
+    pose = state.pose.clone()
+    pose[:, 0] = matrix_to_axis_angle(state.root)
+    focal = float(state.log_focal.exp())
+    intrinsics = np.array(
+        [[focal, 0, float(center[0])], [0, focal, float(center[1])], [0, 0, 1]], np.float32
+    )
+    fit = Fit(
+        pose=_numpy(pose),
+        shape=_numpy(state.shape),
+        expression=_numpy(state.expression.clamp(0, 1)),
+        translation=_numpy(state.translation),
+        intrinsics=intrinsics,
+        confidence=_numpy(joint_confidence(trust, metres)),
+        residual_px=_numpy(residual.nan_to_num(float(residual.nanmedian().nan_to_num(1e3)))),
+    )
+    return fit, float(metres[:, :NUM_BODY][believed].nanmedian().nan_to_num(1e3))
+
+
+def _numpy(value: Tensor) -> Float:
+    return value.numpy().astype(np.float32)

@@ -1,0 +1,152 @@
+"""From detected landmarks to evidence: which of them to believe, and how far."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avatarmill.pipeline.fit_landmarks import (
+    FACE,
+    FACE_IRIS,
+    FACE_OVAL,
+    FACE_ROWS,
+    LEFT_HAND_ROWS,
+    LEFT_HIP,
+    LEFT_SHOULDER,
+    LEFT_WRIST,
+    NOSE,
+    NUM_BODY,
+    NUM_LANDMARKS,
+    RIGHT_HAND_ROWS,
+    RIGHT_HIP,
+    RIGHT_SHOULDER,
+    RIGHT_WRIST,
+)
+from avatarmill.pipeline.fit_terms import Evidence
+from avatarmill.pipeline.types import Landmarks
+
+# Standard deviation of a landmark across the image, metres on the body, when fully visible.
+_FACE_SIGMA, _OVAL_SIGMA, _IRIS_SIGMA, _HAND_SIGMA = 0.008, 0.015, 0.004, 0.012
+_BODY_SIGMA = np.array(
+    [0.02] * 11  # nose, eyes, ears, mouth
+    + [0.03] * 6  # shoulders, elbows, wrists
+    + [0.04] * 6  # knuckles of pinky, index, thumb
+    + [0.04] * 2  # hips
+    + [0.03] * 4  # knees, ankles
+    + [0.035] * 4  # heels, toes
+)
+
+# Bones whose 3D direction is believed, with the standard deviation in radians.
+_BONES: tuple[tuple[int, int, float], ...] = (
+    *((11, 12, 0.15), (23, 24, 0.15), (23, 11, 0.15), (24, 12, 0.15)),
+    *((11, 13, 0.25), (13, 15, 0.25), (12, 14, 0.25), (14, 16, 0.25)),
+    *((23, 25, 0.25), (25, 27, 0.25), (24, 26, 0.25), (26, 28, 0.25)),
+    *((29, 31, 0.4), (30, 32, 0.4), (7, 0, 0.35), (8, 0, 0.35), (7, 8, 0.3)),
+    *((15, 19, 0.5), (15, 17, 0.5), (16, 20, 0.5), (16, 18, 0.5)),
+)
+_TORSO = (LEFT_SHOULDER, RIGHT_SHOULDER, LEFT_HIP, RIGHT_HIP)
+_TORSO_FLOOR = 0.3
+"""Trust in the 3D torso even where it is outside the image: nothing else tells the lean."""
+
+_EDGE = 0.03
+"""Fraction of the longer image side over which trust falls to zero beyond the border."""
+_ATTACH = 0.12
+"""Metres a hand or face may lie from the wrist or nose of the body it should belong to."""
+_ATTACHED = (
+    (LEFT_HAND_ROWS, LEFT_HAND_ROWS.start, LEFT_WRIST),
+    (RIGHT_HAND_ROWS, RIGHT_HAND_ROWS.start, RIGHT_WRIST),
+    (FACE_ROWS, FACE_ROWS.start + FACE.index(1), NOSE),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Landmarks of a track in one row order, with how far each is believed."""
+
+    pixels: Tensor
+    """[T, L, 2]; zeros where nothing was seen."""
+    trust: Tensor
+    """[T, L] 0..1: visibility, and inside the image."""
+    world: Tensor
+    """[T, 33, 3] hip-centred metres in MediaPipe's axes."""
+    world_trust: Tensor
+    """[T, 33] 0..1."""
+
+
+def observe(landmarks: Landmarks, *, width: int, height: int) -> Observation:
+    """Stack the landmarks of a track into `NUM_LANDMARKS` rows with their trust.
+
+    MediaPipe extrapolates what lies outside the image with some confidence; the trust of such
+    points falls to zero just beyond the border, as nothing was seen there.
+    """
+    frames = len(landmarks.body)
+    pixels = np.full((frames, NUM_LANDMARKS, 2), np.nan)
+    pixels[:, :NUM_BODY] = landmarks.body[..., :2]
+    pixels[:, LEFT_HAND_ROWS] = landmarks.left_hand[..., :2]
+    pixels[:, RIGHT_HAND_ROWS] = landmarks.right_hand[..., :2]
+    pixels[:, FACE_ROWS] = landmarks.face[:, FACE, :2]
+    trust = np.ones((frames, NUM_LANDMARKS))
+    trust[:, :NUM_BODY] = np.nan_to_num(landmarks.body[..., 3])
+    trust *= _inside(pixels, width, height) * np.isfinite(pixels[..., 0])
+    world_trust = trust[:, :NUM_BODY].copy()
+    seen = np.isfinite(landmarks.body_world[..., 0])
+    world_trust[:, _TORSO] = np.maximum(world_trust[:, _TORSO], _TORSO_FLOOR)
+    return Observation(
+        torch.from_numpy(np.nan_to_num(pixels)),
+        torch.from_numpy(trust),
+        torch.from_numpy(np.nan_to_num(landmarks.body_world.astype(np.float64))),
+        torch.from_numpy(world_trust * seen),
+    )
+
+
+def weigh(
+    seen: Observation, world: Tensor, pixel_metres: Tensor, center: Tensor, *, robust: float
+) -> Evidence:
+    """Evidence of an observation once the depth of the person is known.
+
+    Args:
+        seen: the landmarks.
+        world: [T, 33, 3] world landmarks in camera axes.
+        pixel_metres: [T] metres a pixel spans at the person.
+        center: [2] principal point.
+        robust: Geman-McClure scale in sigmas.
+    """
+    trust = seen.trust.clone()
+    for rows, own, anchor in _ATTACHED:
+        apart = (seen.pixels[:, own] - seen.pixels[:, anchor]).norm(dim=-1) * pixel_metres
+        trust[:, rows] *= (apart < _ATTACH).to(trust)[:, None]
+    pairs = torch.tensor([bone[:2] for bone in _BONES])
+    directions = world[:, pairs[:, 1]] - world[:, pairs[:, 0]]
+    directions = directions / directions.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+    bone_trust = seen.world_trust[:, pairs].amin(-1)
+    sigma = torch.tensor([bone[2] for bone in _BONES], dtype=torch.float64)
+    return Evidence(
+        pixels=seen.pixels,
+        precision=trust / landmark_sigma(),
+        pixel_metres=pixel_metres,
+        center=center,
+        bone_pairs=pairs,
+        bone_directions=directions,
+        bone_precision=bone_trust / sigma,
+        robust=robust,
+    )
+
+
+def landmark_sigma() -> Tensor:
+    """[L] standard deviation of each landmark across the image, metres on the body."""
+    sigma = torch.full((NUM_LANDMARKS,), _HAND_SIGMA, dtype=torch.float64)
+    sigma[:NUM_BODY] = torch.from_numpy(_BODY_SIGMA)
+    special = {FACE_OVAL: _OVAL_SIGMA, FACE_IRIS: _IRIS_SIGMA}
+    face = {point: value for group, value in special.items() for point in group}
+    sigma[FACE_ROWS] = torch.tensor(
+        [face.get(point, _FACE_SIGMA) for point in FACE], dtype=torch.float64
+    )
+    return sigma
+
+
+def _inside(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
+    """1 inside the image, falling to 0 at `_EDGE` of the longer side beyond it."""
+    x, y = np.nan_to_num(pixels[..., 0]), np.nan_to_num(pixels[..., 1])
+    beyond = np.maximum.reduce([-x, x - width, -y, y - height, np.zeros_like(x)])
+    return np.clip(1 - beyond / (_EDGE * max(width, height)), 0, 1)

@@ -1,0 +1,93 @@
+"""The fitted body drawn over its frame, for reports and for looking."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from avatarmill.avatar.body import Body, BodyParams
+from avatarmill.avatar.zbuffer import MeshBuffer, mesh_zbuffer
+from avatarmill.pipeline.types import Bytes, Fit, Float
+
+SKIN = (0.55, 0.75, 1.0)
+"""sRGB of the drawn body: a blue no skin or cloth has."""
+
+
+def fit_params(fit: Fit, rows: list[int]) -> BodyParams:
+    """Body parameters [n] of some rows of a fit."""
+    shape = torch.from_numpy(fit.shape).expand(len(rows), -1)
+    return BodyParams(
+        torch.from_numpy(fit.pose[rows]),
+        shape,
+        torch.from_numpy(fit.expression[rows]),
+        torch.from_numpy(fit.translation[rows]),
+    )
+
+
+def fit_vertices(body: Body, fit: Fit, rows: list[int]) -> Float:
+    """Camera-space vertices [n, V, 3] of some rows of a fit, metres."""
+    with torch.no_grad():
+        vertices: Float = body(fit_params(fit, rows)).vertices.numpy()
+    return vertices
+
+
+@dataclass(frozen=True, slots=True)
+class Silhouette:
+    """A mesh as one camera sees it."""
+
+    buffer: MeshBuffer
+    scale: float
+    """Pixels of the buffer a pixel of the frame."""
+
+    @property
+    def covered(self) -> NDArray[np.bool_]:
+        """[h, w] where the mesh is."""
+        return self.buffer.face >= 0
+
+
+def silhouette(
+    body: Body, vertices: Float, intrinsics: Float, *, width: int, height: int, side: int
+) -> Silhouette:
+    """Z-buffer of one posed body at a resolution whose longer side is at most `side` pixels."""
+    scale = min(1.0, side / max(width, height))
+    small = intrinsics.copy()
+    small[:2] *= scale
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return Silhouette(mesh_zbuffer(vertices, body.faces.numpy(), small, *size), scale)
+
+
+def draw_overlay(
+    image: Bytes, vertices: Float, body: Body, intrinsics: Float, *, opacity: float = 0.7
+) -> Bytes:
+    """The frame [H, W, 3] with the body shaded over it.
+
+    Args:
+        image: sRGB frame or crop.
+        vertices: [V, 3] camera space, metres.
+        body: whose faces are drawn.
+        intrinsics: [3, 3] of the image.
+        opacity: of the drawn body.
+    """
+    height, width = image.shape[:2]
+    faces = body.faces.numpy()
+    buffer = mesh_zbuffer(vertices, faces, intrinsics, width, height)
+    normals = buffer.interpolate(_vertex_normals(vertices, faces), faces)
+    normals /= np.linalg.norm(normals, axis=-1, keepdims=True).clip(1e-6)
+    # A lamp above the camera's left shoulder, and some light from everywhere.
+    light = np.array((-0.3, -0.5, -0.8), np.float32)
+    shade = 0.35 + 0.65 * (normals @ (light / np.linalg.norm(light))).clip(0, 1)
+    paint = 255 * shade[..., None] * np.array(SKIN, np.float32)
+    cover = opacity * (buffer.face >= 0)[..., None]
+    mixed: Bytes = (image * (1 - cover) + paint * cover).round().astype(np.uint8)
+    return mixed
+
+
+def _vertex_normals(vertices: Float, faces: NDArray[np.int64]) -> Float:
+    """[V, 3] area-weighted, not normalised."""
+    corners = vertices[faces]
+    face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = np.zeros_like(vertices)
+    for corner in range(3):
+        np.add.at(normals, faces[:, corner], face_normals)
+    return normals
