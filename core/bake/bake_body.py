@@ -7,14 +7,13 @@ The result is committed; trained weights carry its fingerprint, so bake again on
 
 import argparse
 import logging
-import zipfile
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from bake_anny import Source, load_source
-from bake_face import face_landmarks, inner_vertices
+from bake_face import as_barycentric, face_landmarks, inner_vertices
 from bake_fields import fit_joint_regressor, hand_space, vertex_parts
+from bake_files import write_npz
 from bake_joints import PARENTS
 from bake_landmarks import VERTEX_IDS, find_landmarks, permutation
 from numpy.typing import NDArray
@@ -24,6 +23,7 @@ logger = logging.getLogger("bake_body")
 
 NUM_SHAPE = 20
 SHAPE_COLUMNS, EXPRESSION_START = 400, 300
+REGRESSOR_SAMPLES = 200
 ROUND_METRES = 5  # decimals: 10 micrometres, far below what the mesh resolves
 
 
@@ -70,15 +70,16 @@ def bake(source: Source) -> dict[str, NDArray[np.generic]]:
     expressions = source.expressions[:, order].transpose(1, 2, 0)
     shapedirs[:, :, EXPRESSION_START : EXPRESSION_START + expressions.shape[2]] = expressions
 
-    subset = np.linspace(0, len(source.vertices) - 1, 120).astype(int)
+    subset = np.linspace(0, len(source.vertices) - 1, REGRESSOR_SAMPLES).astype(int)
     regressor = fit_joint_regressor(
         source.vertices[subset][:, order], source.joints[subset], inner[order]
     )
     _report_joints(regressor, source, order)
     left, right, left_mean, right_mean = hand_space(seed=0)
-    lmk_faces, lmk_bary, dynamic_faces, dynamic_bary = face_landmarks(
-        template[order], faces, source, order, adult_joints
-    )
+    parts = vertex_parts(source.weights, template, adult_joints)
+    fixed, jaw = face_landmarks(source, template, adult_joints, parts, found["nose"])
+    lmk_faces, lmk_bary = as_barycentric(new_number[fixed], faces)
+    dynamic_faces, dynamic_bary = as_barycentric(new_number[jaw], faces)
     parents = np.array(PARENTS)
     return {
         "v_template": _rounded(template[order]),
@@ -99,7 +100,7 @@ def bake(source: Source) -> dict[str, NDArray[np.generic]]:
         "dynamic_lmk_bary_coords": dynamic_bary.astype(np.float32),
         "vt": np.round(source.uv, 5).astype(np.float32),
         "ft": source.uv_faces.astype(np.uint32),
-        "vertex_part": vertex_parts(source.weights, template, adult_joints)[order],
+        "vertex_part": parts[order],
         "vertex_inner": inner[order].astype(np.uint8),
         "expression_names": np.array(source.expression_names),
     }
@@ -114,18 +115,6 @@ def _report_joints(regressor: Array, source: Source, order: NDArray[np.int64]) -
     predicted = np.einsum("jv,nvc->njc", regressor, source.vertices[::7][:, order])
     error = np.linalg.norm(predicted - source.joints[::7], axis=-1)
     logger.info("joints: mean %.2f mm, worst %.2f mm", 1e3 * error.mean(), 1e3 * error.max())
-
-
-def write_npz(path: Path, arrays: dict[str, NDArray[np.generic]]) -> None:
-    """Write a compressed npz whose bytes depend on the arrays only (fixed member times)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for name, array in arrays.items():
-            buffer = BytesIO()
-            np.save(buffer, array, allow_pickle=False)
-            info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-            info.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(info, buffer.getvalue(), compresslevel=9)
 
 
 def main() -> None:

@@ -8,8 +8,7 @@ from scipy.spatial import cKDTree
 
 Array = NDArray[np.float64]
 
-REGRESSOR_CANDIDATES = 48
-REGRESSOR_SAMPLES = 120
+REGRESSOR_DIRECTIONS = 150
 # Order of the labels in `avatarmill.avatar.parts`.
 PARTS = (
     *("head", "face", "scalp", "neck", "torso", "hips"),
@@ -39,22 +38,20 @@ def fit_joint_regressor(vertices: Array, joints: Array, inner: NDArray[np.bool_]
 
 
 def _around(points: Array, centre: Array) -> NDArray[np.int64]:
-    # The nearest vertex in each of many directions: a joint deep in the body needs support on
-    # all sides of it, not the closest patch of skin.
+    # A joint deep in the body needs support on all sides: in each of many directions the
+    # nearest few vertices, besides the nearest ones of all.
     offsets = points - centre
     distance = np.linalg.norm(offsets, axis=1)
-    close = np.argsort(distance)[:2500]
-    golden = np.pi * (3 - np.sqrt(5))
-    k = np.arange(REGRESSOR_CANDIDATES) + 0.5
-    height = 1 - 2 * k / REGRESSOR_CANDIDATES
+    close = np.argsort(distance)[:4000]
+    k = np.arange(REGRESSOR_DIRECTIONS) + 0.5
+    height, turn = 1 - 2 * k / REGRESSOR_DIRECTIONS, np.pi * (3 - np.sqrt(5)) * k
     radius = np.sqrt(1 - height**2)
-    directions = np.stack(
-        (radius * np.cos(golden * k), height, radius * np.sin(golden * k)), axis=1
-    )
+    directions = np.stack((radius * np.cos(turn), height, radius * np.sin(turn)), axis=1)
     cosines = (offsets[close] / distance[close, None]) @ directions.T
-    score = np.where(cosines > 0.9, distance[close, None], np.inf)
-    best = close[score.argmin(0)]
-    return np.unique(np.concatenate((best[np.isfinite(score.min(0))], close[:8])))
+    score = np.where(cosines > 0.95, distance[close, None], np.inf)
+    best = np.argsort(score, axis=0)[:3]
+    found = close[best[np.isfinite(np.take_along_axis(score, best, axis=0))]]
+    return np.unique(np.concatenate((found, close[:60])))
 
 
 def hand_space(seed: int, samples: int = 4000) -> tuple[Array, Array, Array, Array]:
@@ -101,7 +98,7 @@ def vertex_parts(weights: Array, template: Array, joints: Array) -> NDArray[np.u
     x, y, z = template.T
     front = head & (z > back) & (y <= hairline - 0.9 * np.maximum(np.abs(x) - 0.045, 0))
     nape = eyes[1] - 0.055
-    ear = (np.abs(x) > 0.068) & (y < eyes[1] + 0.03) & (z > back - 0.05)
+    ear = (np.abs(x) > 0.0725) & (y < eyes[1] + 0.03) & (z > back - 0.05)
     parts[front] = PARTS.index("face")
     parts[head & ~front & ~ear & (y > nape)] = PARTS.index("scalp")
     return parts.astype(np.uint8)
