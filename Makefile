@@ -49,7 +49,7 @@ clean:  ## remove caches and out/, keep the environments
 # torchvision (broken on CPU builds).
 .venv/.stamp: pyproject.toml constraints.txt scripts/system_packages.sh
 	@scripts/system_packages.sh $(PYTHON)
-	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@.venv/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@echo "filling .venv (a few minutes the first time)"
 	.venv/bin/python $(PIP) torch==2.13.0
 	.venv/bin/python $(PIP) -c constraints.txt setuptools wheel ninja
@@ -61,7 +61,7 @@ clean:  ## remove caches and out/, keep the environments
 # Without its dependencies, because jax and sentencepiece are not used by that API.
 .venv-mediapipe/.stamp: pyproject.toml constraints-mediapipe.txt scripts/system_packages.sh
 	@scripts/system_packages.sh $(PYTHON)
-	@test -x .venv-mediapipe/bin/python || $(PYTHON) -m venv .venv-mediapipe
+	@.venv-mediapipe/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv-mediapipe
 	@echo "filling .venv-mediapipe"
 	.venv-mediapipe/bin/python $(PIP) -c constraints-mediapipe.txt 'numpy<2' 'protobuf<5' absl-py \
 		attrs flatbuffers 'opencv-contrib-python-headless<4.12' matplotlib sounddevice

@@ -2,6 +2,8 @@
 # Installs the Debian packages that the environments need, only those that are missing.
 set -euo pipefail
 
+# ldconfig is not on the path of an ordinary user.
+PATH=$PATH:/usr/sbin:/sbin
 python=${1:?usage: system_packages.sh PYTHON}
 missing=()
 
