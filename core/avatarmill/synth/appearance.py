@@ -1,0 +1,141 @@
+"""What an actor wears and looks like, drawn from seeds: colours, patterns, garments, hair, skin."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avatarmill.avatar.attributes import (
+    COLOR_TERMS,
+    color_exemplars,
+    hair_exemplars,
+    lab_to_srgb,
+    srgb_to_lab,
+)
+from avatarmill.synth.hair import HairStyle
+
+Color = NDArray[np.float64]
+Pattern = Literal["plain", "striped", "checked", "dotted", "printed"]
+PATTERNS: tuple[Pattern, ...] = ("plain", "striped", "checked", "dotted", "printed")
+
+# Skin in CIELAB along the range people have, from very light to very dark (L, a, b), after the
+# lightness-hue loci of measured skin (Xiao et al., 2017).
+_SKIN = np.array([[81, 8, 14], [74, 10, 18], [66, 12, 21], [55, 13, 22], [43, 12, 18], [32, 9, 12]])
+_IRIS = np.array([[0.24, 0.14, 0.07], [0.35, 0.22, 0.10], [0.33, 0.42, 0.52], [0.32, 0.40, 0.25]])
+
+
+@dataclass(frozen=True, slots=True)
+class Cloth:
+    """Colours (sRGB 0..1) and pattern of one garment."""
+
+    color: Color
+    second: Color
+    pattern: Pattern
+    period: float
+    """Metres from one stripe, check or dot to the next."""
+    phase: float
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Everything about an actor that is not body shape."""
+
+    skin: Color
+    lips: Color
+    iris: Color
+    hair_style: HairStyle
+    hair: Color
+    top: str
+    top_cloth: Cloth
+    sleeve: float
+    """Share of the arm that is covered."""
+    bottom: str
+    bottom_cloth: Cloth
+    fit: float
+    """0..1 from tight to wide."""
+    shoes: str
+    shoes_cloth: Cloth
+    detail: int
+    """Seed of geometry details: hem heights, folds, hair waves."""
+
+
+def jitter(rng: np.random.Generator, rgb: Color, *, spread: float = 5.0) -> Color:
+    """A colour near another: normal noise of `spread` (L) and 0.7 `spread` (a, b) in CIELAB."""
+    noise = rng.normal(0, [spread, 0.7 * spread, 0.7 * spread])
+    return lab_to_srgb(srgb_to_lab(rgb) + noise)
+
+
+def _pick_color(rng: np.random.Generator, *, sober: bool) -> Color:
+    """A colour of a random basic term; `sober` prefers what trousers and shoes are made of."""
+    likely = {"black": 4, "blue": 4, "grey": 3, "brown": 3, "white": 1.5, "green": 1} if sober else {}
+    chance = np.array([likely.get(term, 0.4 if sober else 1.0) for term in COLOR_TERMS])
+    term = str(rng.choice(COLOR_TERMS, p=chance / chance.sum()))
+    exemplars = color_exemplars(term)
+    return jitter(rng, exemplars[rng.integers(len(exemplars))])
+
+
+def _sample_cloth(rng: np.random.Generator, *, sober: bool, patterns: float) -> Cloth:
+    color = _pick_color(rng, sober=sober)
+    second = _pick_color(rng, sober=False)
+    # A pattern nobody can see is no pattern: ask for contrast.
+    while np.linalg.norm(srgb_to_lab(color) - srgb_to_lab(second)) < 30:
+        second = _pick_color(rng, sober=False)
+    pattern: Pattern = "plain"
+    if rng.random() < patterns:
+        pattern = PATTERNS[1 + int(rng.integers(len(PATTERNS) - 1))]
+    return Cloth(color, second, pattern, float(rng.uniform(0.035, 0.09)), float(rng.uniform(0, 1)))
+
+
+def _sample_skin(rng: np.random.Generator) -> Color:
+    at = rng.uniform(0, len(_SKIN) - 1)
+    lab = np.array([np.interp(at, np.arange(len(_SKIN)), _SKIN[:, axis]) for axis in range(3)])
+    return lab_to_srgb(lab + rng.normal(0, [1.5, 1.2, 1.5]))
+
+
+def _sample_hair(rng: np.random.Generator, skin: Color, age: str) -> Color:
+    chance = np.array([3.0, 3.0, 2.0, 0.9, 0.3, 0.1])
+    if srgb_to_lab(skin)[0] < 55:  # dark skin goes with dark hair, nearly always
+        chance *= [3, 1, 0.05, 0.05, 1, 1]
+    if age == "older":
+        chance *= [0.4, 0.5, 0.4, 0.3, 12, 25]
+    if age == "child":
+        chance *= [1, 1, 1.5, 1, 0, 0]
+    term = str(rng.choice(("black", "brown", "blond", "red", "grey", "white"), p=chance / chance.sum()))
+    exemplars = hair_exemplars(term)
+    return jitter(rng, exemplars[rng.integers(len(exemplars))], spread=2.5)
+
+
+def sample_look(rng: np.random.Generator, age: str) -> Look:
+    """A random look; every garment, hair style and skin tone may meet every other."""
+    skin = _sample_skin(rng)
+    lips = lab_to_srgb(srgb_to_lab(skin) + [-11, 13 * rng.uniform(0.7, 1.6), 2])
+    top = str(
+        rng.choice(
+            ("tank top", "t-shirt", "long-sleeved shirt", "coat", "dress"),
+            p=(0.08, 0.36, 0.32, 0.11, 0.13),
+        )
+    )
+    bottom = "none" if top == "dress" else "trousers"
+    if top in ("tank top", "t-shirt", "long-sleeved shirt"):
+        bottom = str(rng.choice(("trousers", "shorts", "skirt"), p=(0.62, 0.2, 0.18)))
+    sleeve = {"tank top": 0.0, "t-shirt": rng.uniform(0.24, 0.42)}.get(top, rng.uniform(0.9, 0.97))
+    if top == "dress":
+        sleeve = float(rng.choice([0.0, rng.uniform(0.2, 0.4), 0.93]))
+    styles: tuple[HairStyle, ...] = ("bald", "short", "bob", "long", "bun")
+    return Look(
+        skin=skin,
+        lips=lips,
+        iris=jitter(rng, _IRIS[rng.choice(4, p=(0.45, 0.25, 0.18, 0.12))], spread=3),
+        hair_style=styles[int(rng.choice(5, p=(0.07, 0.40, 0.18, 0.22, 0.13)))],
+        hair=_sample_hair(rng, skin, age),
+        top=top,
+        top_cloth=_sample_cloth(rng, sober=top == "coat", patterns=0.15 if top == "coat" else 0.45),
+        sleeve=float(sleeve),
+        bottom=bottom,
+        bottom_cloth=_sample_cloth(rng, sober=True, patterns=0.12),
+        fit=float(rng.uniform(0, 1)),
+        shoes=str(rng.choice(("shoes", "boots"), p=(0.75, 0.25))),
+        shoes_cloth=_sample_cloth(rng, sober=True, patterns=0.0),
+        detail=int(rng.integers(2**31)),
+    )

@@ -1,0 +1,164 @@
+"""The colour a camera ray finds in a scene: nearest surface, its texture, its light."""
+
+import math
+
+import numpy as np
+from numba import njit, prange
+
+from avatarmill.synth.scenery import ROOM, STUDIO, hit_ball, hit_box, texture
+from avatarmill.synth.shading import noise, noise2, ramp
+
+
+@njit(cache=True, error_model="numpy")
+def shadow_at(px, py, pz, view, depth, bias):  # type: ignore[no-untyped-def]
+    """Share of the light that reaches a world point, by a shadow map smoothed over 3x3 texels.
+
+    Args:
+        view: [3, 4] world -> (x pixel * z, y pixel * z, z) of the light's camera.
+        depth: [S, S] its z-buffer; empty for no shadows.
+        bias: metres by which a surface may lie behind what the map recorded.
+    """
+    z = view[2, 0] * px + view[2, 1] * py + view[2, 2] * pz + view[2, 3]
+    x = (view[0, 0] * px + view[0, 1] * py + view[0, 2] * pz + view[0, 3]) / z
+    y = (view[1, 0] * px + view[1, 1] * py + view[1, 2] * pz + view[1, 3]) / z
+    size = depth.shape[0]
+    if not (1.5 <= x < size - 2.5 and 1.5 <= y < size - 2.5):
+        return 1.0
+    ix, iy = int(x - 0.5), int(y - 0.5)
+    fx, fy = x - 0.5 - ix, y - 0.5 - iy
+    lit = 0.0
+    for dy in range(-1, 3):
+        wy = 1.0 - fy if dy == -1 else (fy if dy == 2 else 1.0)
+        for dx in range(-1, 3):
+            wx = 1.0 - fx if dx == -1 else (fx if dx == 2 else 1.0)
+            if depth[iy + dy, ix + dx] > z - bias:
+                lit += wx * wy
+    return lit / 9.0
+
+
+@njit(cache=True, error_model="numpy")
+def irradiance(light, nx, ny, nz, lit):  # type: ignore[no-untyped-def]
+    """Light (r, g, b) that a matt surface gathers: hemisphere and sun."""
+    facing = max(nx * light[0, 0] + ny * light[0, 1] + nz * light[0, 2], 0.0) * lit
+    up = 0.5 + 0.5 * ny
+    return (
+        light[3, 0] + up * (light[2, 0] - light[3, 0]) + facing * light[1, 0],
+        light[3, 1] + up * (light[2, 1] - light[3, 1]) + facing * light[1, 1],
+        light[3, 2] + up * (light[2, 2] - light[3, 2]) + facing * light[1, 2],
+    )
+
+
+@njit(cache=True, error_model="numpy")
+def _cast(o, x, y, z, scene, shadow, foot):  # type: ignore[no-untyped-def]
+    """Linear colour of a unit ray from `o`; see `paint_backdrop`."""
+    kind, size, surfaces, boxes, balls, light = scene
+    best, box, ball, face = np.inf, -1, -1, 0
+    for i in range(boxes.shape[0]):
+        t, axis = hit_box(o, x, y, z, boxes[i])
+        if t < best:
+            best, box, face = t, i, axis
+    for i in range(balls.shape[0]):
+        t = hit_ball(o, x, y, z, balls[i])
+        if t < best:
+            best, ball = t, i
+    # The enclosing room, or ground and sky: what a ray leaves through.
+    leave = ((size[0] if x > 0 else -size[0]) - o[0]) / (x if abs(x) > 1e-9 else 1e-9)
+    wall = 0
+    t = ((size[1] if y > 0 else 0.0) - o[1]) / (y if abs(y) > 1e-9 else 1e-9)
+    if 0 < t < leave:
+        leave, wall = t, 1
+    t = ((size[2] if z > 0 else -size[2]) - o[2]) / (z if abs(z) > 1e-9 else 1e-9)
+    if 0 < t < leave:
+        leave, wall = t, 2
+    if leave < best:
+        return _enclosure(o, x, y, z, leave, wall, scene, shadow, foot)
+    px, py, pz = o[0] + best * x, o[1] + best * y, o[2] + best * z
+    if ball >= 0:
+        b = balls[ball]
+        leaf = 0.35 + 1.1 * noise(px * 9, py * 9, pz * 9)
+        nx, ny, nz = (px - b[0]) / b[3], (py - b[1]) / b[3], (pz - b[2]) / b[3]
+        r, g, c = irradiance(light, nx, ny, nz, 1.0)
+        return r * b[4] * leaf, g * b[5] * leaf, c * b[6] * leaf
+    b = boxes[box]
+    nx = (-1.0 if x > 0 else 1.0) if face == 0 else 0.0
+    ny = (-1.0 if y > 0 else 1.0) if face == 1 else 0.0
+    nz = (-1.0 if z > 0 else 1.0) if face == 2 else 0.0
+    u = pz - b[2] if face == 0 else px - b[0]
+    v = pz - b[2] if face == 1 else py - b[1] + b[4]
+    tr, tg, tb = texture(int(b[12]), u, v, b[6:], foot * best)
+    r, g, c = irradiance(light, nx, ny, nz, 1.0)
+    return r * tr, g * tg, c * tb
+
+
+@njit(cache=True, error_model="numpy")
+def _sky(x, y, z, surface):  # type: ignore[no-untyped-def]
+    """Haze at the horizon, blue above, clouds in between."""
+    high = ramp(-0.05, 0.55, y)
+    cloud = 0.5 * high * ramp(0.5, 0.8, noise2(x / (y + 0.25) * 2, z / (y + 0.25) * 2))
+    r = surface[0] + high * (surface[3] - surface[0])
+    g = surface[1] + high * (surface[4] - surface[1])
+    b = surface[2] + high * (surface[5] - surface[2])
+    return r + cloud * (0.95 - r), g + cloud * (0.95 - g), b + cloud * (0.95 - b)
+
+
+@njit(cache=True, error_model="numpy")
+def _enclosure(o, x, y, z, t, wall, scene, shadow, foot):  # type: ignore[no-untyped-def]
+    kind, size, surfaces, boxes, balls, light = scene
+    px, py, pz = o[0] + t * x, o[1] + t * y, o[2] + t * z
+    floor = wall == 1 and y < 0
+    lit = shadow_at(px, py, pz, shadow[0], shadow[1], 0.01) if floor else 1.0
+    if kind == STUDIO:
+        # A seamless backdrop: floor and wall are one sheet, a little darker towards the edge.
+        s = (1.0 - 0.22 * ramp(1.0, 7.0, math.sqrt(px * px + pz * pz))) * (0.72 + 0.28 * lit)
+        return surfaces[0, 0] * s, surfaces[0, 1] * s, surfaces[0, 2] * s
+    if not floor and kind != ROOM:
+        return _sky(x, y, z, surfaces[1])
+    nx = (-1.0 if x > 0 else 1.0) if wall == 0 else 0.0
+    ny = (-1.0 if y > 0 else 1.0) if wall == 1 else 0.0
+    nz = (-1.0 if z > 0 else 1.0) if wall == 2 else 0.0
+    index = 0
+    if wall == 1:
+        index = 0 if floor else 5
+    elif wall == 0:
+        index = 2 if x > 0 else 1
+    else:
+        index = 4 if z > 0 else 3
+    s = surfaces[index]
+    tr, tg, tb = texture(
+        int(s[6]), pz if wall == 0 else px, pz if wall == 1 else py, s, foot * t
+    )
+    r, g, b = irradiance(light, nx, ny, nz, lit)
+    r, g, b = r * tr, g * tg, b * tb
+    if kind == ROOM:  # corners gather less light
+        corner = 0.75 + 0.25 * ramp(0.0, 0.5, py) if not floor else 1.0
+        return r * corner, g * corner, b * corner
+    haze = ramp(12.0, 50.0, t) if floor else 0.0  # the far ground fades
+    return (
+        r + haze * (surfaces[1, 0] - r),
+        g + haze * (surfaces[1, 1] - g),
+        b + haze * (surfaces[1, 2] - b),
+    )
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def paint_backdrop(camera, scene, shadow, step, out):  # type: ignore[no-untyped-def]
+    """Cast one ray every `step` pixels into `out` [h, w, 3], linear.
+
+    A coarse backdrop, interpolated later, looks like a lens focused on the actor.
+
+    Args:
+        camera: (eye [3], camera-to-world rotation, inverse intrinsics).
+        scene: (kind, size, surfaces, boxes, balls, light) as in `Scene` and `Light.packed`.
+        shadow: (light view, depth) as in `shadow_at`.
+    """
+    eye, turn, lens = camera
+    for j in prange(out.shape[0]):
+        for i in range(out.shape[1]):
+            u = lens[0, 0] * (i * step + 0.5) + lens[0, 2]
+            v = lens[1, 1] * (j * step + 0.5) + lens[1, 2]
+            scale = 1.0 / math.sqrt(u * u + v * v + 1)
+            x = (turn[0, 0] * u + turn[0, 1] * v + turn[0, 2]) * scale
+            y = (turn[1, 0] * u + turn[1, 1] * v + turn[1, 2]) * scale
+            z = (turn[2, 0] * u + turn[2, 1] * v + turn[2, 2]) * scale
+            r, g, b = _cast(eye, x, y, z, scene, shadow, lens[0, 0] * step)
+            out[j, i, 0], out[j, i, 1], out[j, i, 2] = r, g, b

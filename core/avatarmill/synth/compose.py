@@ -1,0 +1,204 @@
+"""The pixel loop: shade what an actor covers, lay it over the backdrop, average, encode."""
+
+import math
+
+import numpy as np
+from numba import njit, prange
+
+from avatarmill.synth.backdrop import shadow_at
+from avatarmill.synth.shading import (
+    EYE,
+    HAIR,
+    MOUTH,
+    SHOES,
+    SKIN,
+    TOP,
+    cloth_albedo,
+    eye_albedo,
+    hair_albedo,
+    noise,
+    skin_albedo,
+)
+
+_CURVE_SIZE = 4096
+
+
+def _curve() -> np.ndarray:  # type: ignore[type-arg]
+    """sRGB bytes of linear values 0..2, highlights rolled off instead of clipped."""
+    x = np.linspace(0, 2, _CURVE_SIZE)
+    x = np.where(x < 0.8, x, 1.0 - 0.2 * np.exp(-(x - 0.8) / 0.2))
+    x = np.where(x <= 0.0031308, x * 12.92, 1.055 * x ** (1 / 2.4) - 0.055)
+    return (np.clip(x, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+_CURVE = _curve()
+
+
+@njit(cache=True, error_model="numpy")
+def _albedo(x, y, z, r, g, b, material, zone, look, soft):  # type: ignore[no-untyped-def]
+    """Linear albedo of a rest point; (r, g, b) is its vertex paint."""
+    axes, cloth, head = look
+    if material == SKIN:
+        return skin_albedo(x, y, z, r, g, b, head)
+    if material == EYE:
+        return eye_albedo(x, y, z, head)
+    if material == HAIR:
+        return hair_albedo(x, y, z, head)
+    if material == MOUTH:
+        return r, g, b
+    if material == SHOES and y < cloth[2, 9]:
+        sole = 0.55 if cloth[2, 8] < 0.5 else 0.03
+        return sole, sole, sole
+    return cloth_albedo(x, y, z, zone, axes, cloth[material - TOP], soft)
+
+
+@njit(cache=True, error_model="numpy")
+def _gloss(material):  # type: ignore[no-untyped-def]
+    """Strength and sharpness of the highlight."""
+    if material == EYE:
+        return 0.8, 60.0
+    if material == SKIN:
+        return 0.05, 14.0
+    if material == HAIR:
+        return 0.10, 18.0
+    if material == SHOES:
+        return 0.06, 20.0
+    return 0.0, 1.0
+
+
+@njit(cache=True, error_model="numpy")
+def _lit(albedo, n, away, material, lit, light):  # type: ignore[no-untyped-def]
+    """Colour of a surface under hemisphere and wrapped sun, with a highlight (Blinn)."""
+    facing = n[0] * light[0, 0] + n[1] * light[0, 1] + n[2] * light[0, 2]
+    wrap = 0.25 if material == SKIN else 0.1
+    sun = max((facing + wrap) / (1 + wrap), 0.0) * lit
+    shine = 0.0
+    gloss, power = _gloss(material)
+    if gloss > 0 and lit > 0:
+        hx, hy, hz = light[0, 0] + away[0], light[0, 1] + away[1], light[0, 2] + away[2]
+        half = (n[0] * hx + n[1] * hy + n[2] * hz) / math.sqrt(hx * hx + hy * hy + hz * hz + 1e-9)
+        shine = gloss * max(half, 0.0) ** power * lit
+    up = 0.5 + 0.5 * n[1]
+    # Skin scatters: the edge of its shadows is red, not grey.
+    warm = 0.15 * max(0.0, 0.35 - abs(facing)) * lit if material == SKIN else 0.0
+    red = light[3, 0] + up * (light[2, 0] - light[3, 0]) + (sun + warm) * light[1, 0]
+    green = light[3, 1] + up * (light[2, 1] - light[3, 1]) + sun * light[1, 1]
+    blue = light[3, 2] + up * (light[2, 2] - light[3, 2]) + sun * light[1, 2]
+    return (
+        albedo[0] * red + shine * light[1, 0],
+        albedo[1] * green + shine * light[1, 1],
+        albedo[2] * blue + shine * light[1, 2],
+    )
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _mix(values, i, j, k, a, b, c):  # type: ignore[no-untyped-def]
+    """Barycentric mean of three rows of [V, 3]."""
+    return (
+        a * values[i, 0] + b * values[j, 0] + c * values[k, 0],
+        a * values[i, 1] + b * values[j, 1] + c * values[k, 1],
+        a * values[i, 2] + b * values[j, 2] + c * values[k, 2],
+    )
+
+
+@njit(cache=True, error_model="numpy")
+def _shade(f, a, b, c, mesh, look, eye, light, shadow, soft):  # type: ignore[no-untyped-def]
+    """Linear colour of one covered sub-sample at barycentrics (a, b, c) of face `f`."""
+    faces, points, normals, rest, paint, materials, zones = mesh
+    i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
+    material = materials[f]
+    px, py, pz = _mix(rest, i, j, k, a, b, c)
+    qx, qy, qz = _mix(points, i, j, k, a, b, c)
+    nx, ny, nz = _mix(normals, i, j, k, a, b, c)
+    r, g, u = _mix(paint, i, j, k, a, b, c)
+    vx, vy, vz = eye[0] - qx, eye[1] - qy, eye[2] - qz
+    away = 1.0 / math.sqrt(vx * vx + vy * vy + vz * vz)
+    vx, vy, vz = vx * away, vy * away, vz * away
+    if material >= TOP and material != SHOES:
+        # Small folds: the cloth's normal leans with a noise that sticks to the cloth.
+        nx += 0.30 * (noise(px * 13, py * 9, pz * 13) - 0.5)
+        ny += 0.30 * (noise(px * 13 + 31, py * 9, pz * 13) - 0.5)
+    length = math.sqrt(nx * nx + ny * ny + nz * nz) + 1e-9
+    # Skirts and hair curtains are seen from inside too.
+    inside = nx * vx + ny * vy + nz * vz < -0.15 * length and material >= HAIR
+    scale = (-1.0 if inside else 1.0) / length
+    nx, ny, nz = nx * scale, ny * scale, nz * scale
+    lit = 1.0
+    if shadow[1].shape[0] > 0:
+        lit = shadow_at(
+            qx + 0.012 * nx, qy + 0.012 * ny, qz + 0.012 * nz, shadow[0], shadow[1], 0.012
+        )
+    albedo = _albedo(px, py, pz, r, g, u, material, zones[f], look, soft)
+    dim = 0.5 if inside else 1.0
+    red, green, blue = _lit(albedo, (nx, ny, nz), (vx, vy, vz), material, lit, light)
+    return red * dim, green * dim, blue * dim
+
+
+@njit(cache=True, error_model="numpy")
+def _uniform(face, depth, y, x, s, materials, zones):  # type: ignore[no-untyped-def]
+    """Whether all sub-samples of a pixel show one smooth piece of one surface."""
+    f = face[y, x]
+    if f < 0:
+        return False
+    near = far = depth[y, x]
+    for j in range(s):
+        for i in range(s):
+            other = face[y + j, x + i]
+            if other < 0 or materials[other] != materials[f] or zones[other] != zones[f]:
+                return False
+            near, far = min(near, depth[y + j, x + i]), max(far, depth[y + j, x + i])
+    return far - near < 0.015
+
+
+@njit(cache=True, error_model="numpy")
+def _behind(backdrop, y, x, step, c):  # type: ignore[no-untyped-def]
+    """Bilinear colour `c` of the coarse backdrop at a pixel."""
+    v, u = y / step, x / step
+    j, i = min(int(v), backdrop.shape[0] - 2), min(int(u), backdrop.shape[1] - 2)
+    fy, fx = v - j, u - i
+    top = backdrop[j, i, c] * (1 - fx) + backdrop[j, i + 1, c] * fx
+    low = backdrop[j + 1, i, c] * (1 - fx) + backdrop[j + 1, i + 1, c] * fx
+    return top * (1 - fy) + low * fy
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def compose(buffer, mesh, look, camera, light, shadow, backdrop, image, mask):  # type: ignore[no-untyped-def]
+    """Fill `image` [H, W, 3] and `mask` [H, W].
+
+    Args:
+        buffer: (face [sH, sW], barycentric [sH, sW, 3], depth, s) of the supersampled z-buffer.
+        mesh: (faces, world points, world normals, rest points, paint, material, zone).
+        look: (axes, cloth, head) of the actor.
+        camera: (eye [3], size of a pixel on the actor in metres).
+        light: `Light.packed()`.
+        shadow: (light view, depth), empty depth for no shadows.
+        backdrop: (linear colours [h, w, 3], step), one every `step` pixels.
+    """
+    face, barycentric, depth, s = buffer
+    eye, foot = camera
+    behind, step = backdrop
+    height, width = mask.shape
+    for y in prange(height):
+        for x in range(width):
+            red, green, blue, covered = 0.0, 0.0, 0.0, 0
+            count = 1 if _uniform(face, depth, s * y, s * x, s, mesh[5], mesh[6]) else s
+            for j in range(count):
+                for i in range(count):
+                    f = face[s * y + j, s * x + i]
+                    if f >= 0:
+                        w = barycentric[s * y + j, s * x + i]
+                        r, g, b = _shade(
+                            f, w[0], w[1], w[2], mesh, look, eye, light, shadow, foot
+                        )
+                        red, green, blue, covered = red + r, green + g, blue + b, covered + 1
+            total = count * count
+            rest = total - covered
+            if rest > 0:
+                red += rest * _behind(behind, y, x, step, 0)
+                green += rest * _behind(behind, y, x, step, 1)
+                blue += rest * _behind(behind, y, x, step, 2)
+            to_curve = (_CURVE_SIZE - 1) / (2.0 * total)
+            image[y, x, 0] = _CURVE[min(int(red * to_curve + 0.5), _CURVE_SIZE - 1)]
+            image[y, x, 1] = _CURVE[min(int(green * to_curve + 0.5), _CURVE_SIZE - 1)]
+            image[y, x, 2] = _CURVE[min(int(blue * to_curve + 0.5), _CURVE_SIZE - 1)]
+            mask[y, x] = 255 if 2 * covered >= total else 0

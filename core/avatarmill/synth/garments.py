@@ -1,0 +1,284 @@
+"""Garments as geometry: shells cut out of the body and lifted off it, skirts lofted around legs."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
+from scipy.spatial import ConvexHull, cKDTree
+
+from avatarmill.synth.surfaces import (
+    Float,
+    Index,
+    Material,
+    Surface,
+    Zone,
+    averaging,
+    cut,
+    inflate,
+    loft,
+    smooth,
+)
+
+PELVIS, NECK, HEAD = 0, 12, 15
+_SHOULDERS, _WRISTS = (16, 17), (20, 21)
+_HIPS, _KNEES, _ANKLES = (1, 2), (4, 5), (7, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One body shape at rest, before it is dressed."""
+
+    points: Float
+    """[V, 3] skin."""
+    joints: Float
+    """[55, 3]"""
+    faces: Index
+    weights: Float
+    """[V, 55]"""
+    outer: NDArray[np.bool_]
+    """[F] true for skin faces, false for eyeballs, teeth, tongue and the inside of the mouth."""
+
+    @property
+    def height(self) -> float:
+        """Metres from the soles to the crown."""
+        return float(self.points[:, 1].max() - self.points[:, 1].min())
+
+    @property
+    def sole(self) -> float:
+        """Height of the soles, metres."""
+        return float(self.points[:, 1].min())
+
+
+def limb_share(figure: Figure, side: int) -> Float:
+    """Where each vertex lies along an arm: 0 at the shoulder, 1 at the wrist, [V]."""
+    start, stop = figure.joints[_SHOULDERS[side], 0], figure.joints[_WRISTS[side], 0]
+    share: Float = (figure.points[:, 0] - start) / (stop - start)
+    return share
+
+
+def zones_of(figure: Figure, points: Float, faces: Index) -> NDArray[np.uint8]:
+    """The pattern zone [F] of faces at rest, by where their middle lies."""
+    middle = points[faces].mean(1)
+    zone = np.full(len(faces), Zone.TRUNK, np.uint8)
+    for side, arm in enumerate((Zone.LEFT_ARM, Zone.RIGHT_ARM)):
+        sign = 1 - 2 * side
+        beyond = figure.joints[_SHOULDERS[side], 0] * sign + 0.01
+        zone[middle[:, 0] * sign > beyond] = arm
+    crotch = crotch_height(figure)
+    low = middle[:, 1] < crotch + 0.02
+    zone[low & (middle[:, 0] >= 0)] = Zone.LEFT_LEG
+    zone[low & (middle[:, 0] < 0)] = Zone.RIGHT_LEG
+    return zone
+
+
+def crotch_height(figure: Figure) -> float:
+    """Height where the legs part, metres."""
+    hips = figure.joints[list(_HIPS), 1].mean()
+    knees = figure.joints[list(_KNEES), 1].mean()
+    return float(hips - 0.16 * (hips - knees))
+
+
+def waist_height(figure: Figure) -> float:
+    """Height of the waistband, metres."""
+    return float(0.45 * figure.joints[PELVIS, 1] + 0.55 * figure.joints[3, 1])
+
+
+def top_level(figure: Figure, *, sleeve: float, hem: float, neck: float) -> Float:
+    """Positive where a top covers the body, metres from its border, [V].
+
+    Args:
+        sleeve: share of the arm that is covered; 0 ends at the shoulder.
+        hem: height of the lower border, metres.
+        neck: depth of the neckline below the neck joint, metres.
+    """
+    points, joints = figure.points, figure.joints
+    across = np.abs(points[:, 0])
+    length = abs(float(joints[_WRISTS[0], 0] - joints[_SHOULDERS[0], 0]))
+    arm = np.maximum(limb_share(figure, 0), limb_share(figure, 1))
+    slope = np.array([0.0, 0.88, 0.47], np.float32)
+    from_neck = (joints[NECK] + [0, 0.012 - neck, 0] - points) @ slope
+    # The neckline is a slanted plane; beyond the neck's width it must not cut the shoulders.
+    from_neck = from_neck + np.maximum(across - 0.06 * figure.height / 1.7, 0) * 1.1
+    level: Float = np.minimum.reduce([(sleeve - arm) * length, points[:, 1] - hem, from_neck])
+    return level.astype(np.float32)
+
+
+def leg_level(figure: Figure, *, waist: float, hem: float) -> Float:
+    """Positive where trousers from height `waist` down to `hem` cover the body, [V]."""
+    height = figure.points[:, 1]
+    return np.minimum(waist - height, height - hem).astype(np.float32)
+
+
+def shell(
+    figure: Figure, level: Float, clearance: Float, material: Material, *, steps: int = 6
+) -> Surface:
+    """Cut the body where `level` >= 0 and lift the piece off the skin.
+
+    Args:
+        level: [V] signed, as `top_level` and `leg_level` give.
+        clearance: [V] least distance from the skin, metres.
+        steps: rounds of smoothing.
+    """
+    values = np.concatenate([figure.points, clearance[:, None], figure.weights], axis=1)
+    faces, cloth = cut(figure.faces[figure.outer], values, level)
+    weights = cloth[:, 4:] / cloth[:, 4:].sum(1, keepdims=True)
+    points = inflate(cloth[:, :3].copy(), faces, cloth[:, 3], steps)
+    weights = smooth(weights, averaging(faces, len(points)), 2)
+    return Surface(points, weights, faces, material, zones_of(figure, points, faces))
+
+
+def top_clearance(figure: Figure, *, fit: float, hem: float, sleeve: float) -> Float:
+    """Distance of a top from the skin [V]: snug at the shoulders, looser below and at cuffs."""
+    height = figure.points[:, 1]
+    chest = figure.joints[9, 1]
+    drop = np.clip((chest - height) / max(float(chest - hem), 1e-3), 0, 1)
+    arm = np.maximum(limb_share(figure, 0), limb_share(figure, 1))
+    along = np.clip(arm / max(sleeve, 0.05), 0, 1)
+    looseness = np.maximum(drop * (arm < 0.05), 0.8 * along * (sleeve > 0.2))
+    return (0.010 + fit * looseness).astype(np.float32)
+
+
+def widen_legs(figure: Figure, points: Float, *, fit: float) -> Float:
+    """Straight trouser legs: push points below the knee away from the leg's axis."""
+    widened = points.copy()
+    for side, sign in enumerate((1, -1)):
+        hip, knee, ankle = (figure.joints[chain[side]] for chain in (_HIPS, _KNEES, _ANKLES))
+        crotch = crotch_height(figure)
+        leg = (points[:, 1] < crotch) & (points[:, 0] * sign > 0)
+        share = np.clip((crotch - points[leg, 1]) / (crotch - ankle[1]), 0, 1)
+        middle = np.where(
+            (points[leg, 1] > knee[1])[:, None],
+            knee + (hip - knee) * ((points[leg, 1] - knee[1]) / (hip[1] - knee[1]))[:, None],
+            ankle + (knee - ankle) * ((points[leg, 1] - ankle[1]) / (knee[1] - ankle[1]))[:, None],
+        )
+        away = points[leg] - middle
+        away[:, 1] = 0
+        away /= np.linalg.norm(away, axis=1, keepdims=True) + 1e-6
+        widened[leg] += away * (fit * share**1.3)[:, None]
+    return widened
+
+
+def skirt(
+    figure: Figure,
+    material: Material,
+    *,
+    waist: float,
+    hem: float,
+    clearance: float,
+    flare: float,
+    folds: int,
+) -> Surface:
+    """A surface of its own around hips and legs, from `waist` down to `hem` (heights, metres).
+
+    Each ring is the outline of the body at its height as seen from the axis, never narrower than
+    the ring above it once past the hips, widened by `flare` metres a metre and waved by folds.
+    """
+    angles = np.linspace(0, 2 * np.pi, 72, endpoint=False)
+    heights = np.linspace(waist, hem, max(6, int((waist - hem) / 0.035)))
+    # Seen from an axis that starts at the waist and stays there: legs only ever widen the rings.
+    torso = figure.points[np.abs(figure.points[:, 0]) < 0.3 * figure.height / 1.7]
+    axis = figure.joints[PELVIS] * [0, 1, 1]
+    radius = np.zeros((len(heights), len(angles)))
+    for ring, height in enumerate(heights):
+        radius[ring] = _outline(torso, axis, height, angles)
+        if ring and height < figure.joints[PELVIS, 1]:
+            radius[ring] = np.maximum(radius[ring], radius[ring - 1] * 0.997)
+    radius = gaussian_filter1d(gaussian_filter1d(radius, 3, axis=1, mode="wrap"), 1.2, axis=0)
+    down = np.maximum(waist - 0.12 - heights, 0)[:, None]
+    wave = 1 + 0.10 * np.minimum(down, 0.6) * np.cos(folds * angles)
+    radius = (radius + clearance + flare * down) * wave
+    rings = np.stack(
+        [
+            axis[0] + radius * np.sin(angles),
+            np.broadcast_to(heights[:, None], radius.shape),
+            axis[2] + radius * np.cos(angles),
+        ],
+        axis=-1,
+    )
+    points, faces = loft(rings, closed=True)
+    zone = np.full(len(faces), Zone.TRUNK, np.uint8)
+    return Surface(points, _hanging_weights(figure, points), faces[:, ::-1], material, zone)
+
+
+def _outline(points: Float, axis: Float, height: float, angles: NDArray[np.float64]) -> Float:
+    """Radius [M] of the convex outline of a body slice in each direction from an axis."""
+    slab = points[np.abs(points[:, 1] - height) < 0.035][:, [0, 2]] - axis[[0, 2]]
+    hull = ConvexHull(slab)
+    rays = np.stack([np.sin(angles), np.cos(angles)], axis=-1)
+    towards = rays @ hull.equations[:, :2].T
+    with np.errstate(divide="ignore"):
+        distance = np.where(towards > 1e-6, -hull.equations[:, 2] / towards, np.inf)
+    radius: Float = np.maximum(distance.min(1), 0.02)
+    return radius
+
+
+def _hanging_weights(figure: Figure, points: Float) -> Float:
+    """Weights of hanging cloth: the body's at the waist, then shared by hips and both thighs."""
+    trunk = np.abs(figure.points[:, 0]) < 0.28
+    nearest = cKDTree(figure.points[trunk]).query(points)[1]
+    weights = figure.weights[trunk][nearest]
+    hip = figure.joints[_HIPS[0], 1]
+    span = hip - figure.joints[_KNEES[0], 1]
+    low = np.clip((hip + 0.06 - points[:, 1]) / (0.9 * span), 0, 1)[:, None]
+    side = np.clip(0.5 + points[:, 0] / (0.22 * figure.height / 1.7), 0, 1)[:, None]
+    hanging = np.zeros_like(weights)
+    hanging[:, PELVIS : PELVIS + 1] = 1 - 0.8 * low
+    hanging[:, 1:2], hanging[:, 2:3] = 0.8 * low * side, 0.8 * low * (1 - side)
+    blend = np.clip((waist_height(figure) - points[:, 1]) / 0.1, 0, 1)[:, None]
+    return (weights * (1 - blend) + hanging * blend).astype(np.float32)
+
+
+def shoe(figure: Figure, side: int, *, collar: float, clearance: float = 0.008) -> Surface:
+    """A shoe or the foot of a boot: the convex hull of a foot, on a sole.
+
+    Args:
+        side: 0 left, 1 right.
+        collar: height of the upper edge above the soles, metres.
+    """
+    sign = 1 - 2 * side
+    own = figure.points[:, 0] * sign > 0
+    foot = own & (figure.points[:, 1] < figure.sole + collar)
+    hull = ConvexHull(figure.points[foot])
+    ankle = figure.joints[_ANKLES[side]]
+    heel, toe = figure.points[foot, 2].min(), figure.points[foot, 2].max()
+    share = 0.5 - 0.5 * np.cos(np.linspace(0.12, np.pi - 0.1, 18))
+    slices = heel + (toe - heel) * share
+    angles = np.linspace(0, 2 * np.pi, 28, endpoint=False)
+    rays = np.stack([np.sin(angles), np.cos(angles), np.zeros_like(angles)], axis=-1)
+    bend = figure.points[foot][:, [0, 2]]
+    rings = []
+    for z in slices:
+        near = bend[np.abs(bend[:, 1] - z) < 0.025, 0]
+        centre = np.array([near.mean() if len(near) else ankle[0], figure.sole + 0.022, z])
+        room = -(hull.equations[:, :3] @ centre + hull.equations[:, 3])
+        towards = rays @ hull.equations[:, :3].T
+        with np.errstate(divide="ignore"):
+            radius = np.where(towards > 1e-6, np.maximum(room, 0) / towards, np.inf).min(1)
+        rings.append(centre + (radius + clearance)[:, None] * rays)
+    points, faces = loft(_cap(np.array(rings)), closed=True)
+    points[:, 1] = np.maximum(points[:, 1], figure.sole - 0.014)
+    weights = _foot_weights(figure, side, points)
+    zone = np.full(len(faces), Zone.LEFT_LEG + side, np.uint8)
+    return Surface(points, weights, faces, Material.SHOES, zone)
+
+
+def _cap(rings: NDArray[np.float64]) -> Float:
+    """Close both ends of a tube with rings shrunk to a point."""
+    first, last = rings[0], rings[-1]
+    length = np.array([0, 0, 0.008])
+    ends = [first.mean(0) + 0.0 * first - length, last.mean(0) + 0.0 * last + length]
+    heel = first.mean(0) + 0.72 * (first - first.mean(0)) - 0.8 * length
+    toe = last.mean(0) + 0.72 * (last - last.mean(0)) + 0.8 * length
+    return np.concatenate([ends[0][None], heel[None], rings, toe[None], ends[1][None]]).astype(
+        np.float32
+    )
+
+
+def _foot_weights(figure: Figure, side: int, points: Float) -> Float:
+    own = np.flatnonzero(figure.points[:, 0] * (1 - 2 * side) > 0)
+    distance, nearest = cKDTree(figure.points[own]).query(points, k=6)
+    share = 1 / (distance + 0.004)
+    share /= share.sum(1, keepdims=True)
+    weights: Float = (figure.weights[own][nearest] * share[..., None]).sum(1)
+    return weights.astype(np.float32)
