@@ -24,6 +24,12 @@ _PARTS = (
     ("face_landmarks", "face", NUM_FACE, 3),
 )
 
+_SWAPS = ((1, 4), (2, 5), (3, 6), (7, 8), (9, 10), *((i, i + 1) for i in range(11, 33, 2)))
+_MIRRORED = np.arange(NUM_BODY)
+"""Row of the landmark that takes each landmark's place in a mirror."""
+for _left, _right in _SWAPS:
+    _MIRRORED[[_left, _right]] = _right, _left
+
 
 def holistic(request: Message) -> Message:
     """Landmarks of the person MediaPipe follows through `images` [F, H, W, 3].
@@ -62,6 +68,28 @@ def holistic(request: Message) -> Message:
     return Message({}, {**arrays, "masks": masks})
 
 
+def second_look(request: Message) -> Message:
+    """The body found afresh in each mirrored image: no tracking, nothing known from other frames.
+
+    `images` [L, H, W, 3] and `boxes` [L, 4] int64 (x0, y0, x1, y1). Replies with `body` [L, 33, 2]
+    in pixels of the image, mirrored back, left and right exchanged back; NaN where none was found.
+    """
+    images, boxes = request.arrays["images"], request.arrays["boxes"]
+    body = np.full((len(images), NUM_BODY, 2), np.nan, np.float32)
+    with mediapipe.solutions.pose.Pose(
+        static_image_mode=True,
+        model_complexity=int(request.values["model_complexity"]),
+        min_detection_confidence=float(request.values["detection_confidence"]),
+    ) as model:
+        for row, (image, (x0, y0, x1, y1)) in enumerate(zip(images, boxes, strict=True)):
+            found = model.process(np.ascontiguousarray(image[y0:y1, x0:x1][:, ::-1]))
+            if found.pose_landmarks is not None:
+                points = _table(found.pose_landmarks.landmark, NUM_BODY, 2)[_MIRRORED]
+                points[:, 0] = 1 - points[:, 0]
+                body[row] = points * (x1 - x0, y1 - y0) + (x0, y0)
+    return Message({}, {"body": body})
+
+
 def _table(landmarks: Iterable[Any], count: int, size: int) -> NDArray[np.float32]:
     """[count, size] of x, y, z and, as fourth column, visibility."""
     rows = [(p.x, p.y, p.z, p.visibility)[:size] for p in landmarks]
@@ -72,4 +100,4 @@ def _table(landmarks: Iterable[Any], count: int, size: int) -> NDArray[np.float3
 
 
 if __name__ == "__main__":
-    serve({"holistic": holistic})
+    serve({"holistic": holistic, "second_look": second_look})

@@ -90,9 +90,7 @@ class Watch:
             raise ChildTimeout(f"no answer within {self._seconds:.1f} s")
         size = resident_bytes(self._pid)
         if size > self._limit:
-            raise ChildOutOfMemory(
-                f"{size >> 20} MiB resident, limit {self._limit >> 20} MiB"
-            )
+            raise ChildOutOfMemory(f"{size >> 20} MiB resident, limit {self._limit >> 20} MiB")
 
 
 def resident_bytes(pid: int) -> int:

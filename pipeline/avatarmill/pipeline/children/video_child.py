@@ -66,9 +66,7 @@ def scan(request: Message) -> Message:
                     detector.push(_small(frame))
     except av.error.FFmpegError as error:
         counts["error"] = _text(error)
-    return Message(
-        counts, {"pts_seconds": np.array(pts), "transitions": detector.transitions()}
-    )
+    return Message(counts, {"pts_seconds": np.array(pts), "transitions": detector.transitions()})
 
 
 def _open(request: Message) -> InputContainer:

@@ -1,0 +1,80 @@
+"""One video through the stages up to masks, in this process: for looking, not for jobs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from avatarmill.pipeline.children.supervise import Child
+from avatarmill.pipeline.decode import DecodeConfig, decode
+from avatarmill.pipeline.ingest import list_sources
+from avatarmill.pipeline.masks import MaskConfig, RefinedSegmenter
+from avatarmill.pipeline.people import PeopleConfig, find_people, people_child
+from avatarmill.pipeline.probe import ProbeConfig, probe, video_child
+from avatarmill.pipeline.shots import ShotConfig, find_shots
+from avatarmill.pipeline.types import Bytes, Frames, Probe, Reject, Shot, Track
+
+
+@dataclass(frozen=True, slots=True)
+class AnalyseConfig:
+    """The settings of the stages up to masks."""
+
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    shots: ShotConfig = field(default_factory=ShotConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    people: PeopleConfig = field(default_factory=PeopleConfig)
+    masks: MaskConfig = field(default_factory=MaskConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysedShot:
+    """The people of one shot."""
+
+    probe: Probe
+    shot: Shot
+    frames: Frames
+    tracks: tuple[Track, ...]
+    masks: tuple[Bytes, ...]
+    """[T, H, W] 0..255 refined mask of each track."""
+    rejects: tuple[Reject, ...]
+
+
+def analyse(
+    path: str | Path, config: AnalyseConfig | None = None
+) -> Iterator[AnalysedShot | Reject]:
+    """Shots of a video with people, tracks and masks, as they are done; a reject for what is not.
+
+    for shot in analyse("walk.mp4"):
+        if not isinstance(shot, Reject):
+            print(len(shot.frames.images), [len(t.frame_indices) for t in shot.tracks])
+    """
+    config = config or AnalyseConfig()
+    (source,) = list_sources(path)
+    with video_child(config.probe) as child:
+        facts = probe(child, source, config.probe)
+        if isinstance(facts, Reject):
+            yield facts
+            return
+        shots = find_shots(child, source, facts, config.shots, config.probe)
+    if isinstance(shots, Reject):
+        yield shots
+        return
+    with people_child(config.people) as child:
+        for shot in shots:
+            yield _analyse_shot(child, source.path, facts, shot, config)
+
+
+def _analyse_shot(
+    child: Child, path: str, facts: Probe, shot: Shot, config: AnalyseConfig
+) -> AnalysedShot | Reject:
+    frames = decode(path, facts, shot, config.decode)
+    if isinstance(frames, Reject):
+        return frames
+    people = find_people(child, frames, config.people)
+    if isinstance(people, Reject):
+        return people
+    segmenter = RefinedSegmenter(config.masks)
+    masks = tuple(
+        segmenter.segment(frames, track, raw)
+        for track, raw in zip(people.tracks, people.masks, strict=True)
+    )
+    return AnalysedShot(facts, shot, frames, people.tracks, masks, people.rejects)
