@@ -109,8 +109,8 @@ def _enclosure(o, x, y, z, t, wall, scene, shadow, foot):  # type: ignore[no-unt
     lit = shadow_at(px, py, pz, shadow[0], shadow[1], 0.01) if floor else 1.0
     if kind == STUDIO:
         # A seamless backdrop: floor and wall are one sheet, a little darker towards the edge.
-        s = (1.0 - 0.22 * ramp(1.0, 7.0, math.sqrt(px * px + pz * pz))) * (0.72 + 0.28 * lit)
-        return surfaces[0, 0] * s, surfaces[0, 1] * s, surfaces[0, 2] * s
+        dim = (1.0 - 0.22 * ramp(1.0, 7.0, math.sqrt(px * px + pz * pz))) * (0.72 + 0.28 * lit)
+        return surfaces[0, 0] * dim, surfaces[0, 1] * dim, surfaces[0, 2] * dim
     if not floor and kind != ROOM:
         return _sky(x, y, z, surfaces[1])
     nx = (-1.0 if x > 0 else 1.0) if wall == 0 else 0.0

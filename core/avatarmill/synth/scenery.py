@@ -204,7 +204,7 @@ def texture(kind, u, v, a, foot):  # type: ignore[no-untyped-def]
         s, t = (u / 0.22 + 0.5 * (row % 2)) % 1.0, (v / 0.075) % 1.0
         sharp = min(1.0, 0.012 / max(foot, 1e-4))
         share = sharp if s < 0.05 or t < 0.14 else 0.0
-        shade = 0.85 + 0.3 * noise(math.floor(u / 0.22 + 0.5 * (row % 2)), row, 5.0) * sharp
+        shade = 0.85 + 0.3 * noise2(math.floor(u / 0.22 + 0.5 * (row % 2)), row) * sharp
     elif kind == PLANKS:
         plank = math.floor(u / 0.14)
         shade = 0.75 + 0.4 * noise2(plank * 1.3, math.floor(v / 1.2 + 0.37 * plank))
