@@ -1,6 +1,8 @@
 """SMPL-X fit of a whole track: landmarks in, body parameters in camera space out."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -86,6 +88,30 @@ def fit_track(
     config = config or FitConfig()
     if len(pts_seconds) != len(track.frame_indices):
         raise ValueError(f"{len(pts_seconds)} times for {len(track.frame_indices)} track frames")
+    with _one_thread():
+        return _fit(track, pts_seconds, width, height, body, config)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch on one thread: the matrices are small, and waiting for busy cores costs ten times
+    what a second one wins. It also fixes the order of sums, hence the bytes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _fit(
+    track: Track,
+    pts_seconds: NDArray[np.float64],
+    width: int,
+    height: int,
+    body: Body,
+    config: FitConfig,
+) -> Fit | Reject:
     model = point_model(body)
     seen = observe(track.landmarks, width=width, height=height)
     times = torch.from_numpy(np.asarray(pts_seconds, np.float64))

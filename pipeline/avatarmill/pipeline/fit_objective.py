@@ -216,6 +216,9 @@ class Objective:
             return state.shape[:0], state.shape[:0]
         slope = torch.full((NUM_SHAPE + 1,), 1 / self.weights.shape, dtype=state.shape.dtype)
         slope[NUM_SHAPE] = 1 / self.weights.focal
+        # Landmarks err the same way in every frame (clothes, the detector's idea of a hip), so
+        # a long track is no more evidence of the shape than one frame: the prior grows with it.
+        slope = slope * len(state.pose) ** 0.5
         offset = torch.cat((state.shape, (state.log_focal - self.start_focal).reshape(1)))
         return offset * slope, slope
 
