@@ -86,11 +86,12 @@ def test_placeholder_is_learnt_only_where_tokens_are_invalid() -> None:
         net.zero_grad()
         net(latent, shape, t, text(), valid=valid).latent.square().mean().backward()
         gradient = net.embedding.placeholder.grad
-        assert (gradient is not None and bool((gradient != 0).any())) is learns
+        assert (gradient is not None and bool(gradient.any())) is learns
     net.zero_grad()
     holes = torch.rand(2, 64) < 0.5
     net(latent, shape, t, text(), valid=holes).latent.square().mean().backward()
-    assert (net.embedding.placeholder.grad != 0).any()
+    assert net.embedding.placeholder.grad is not None
+    assert net.embedding.placeholder.grad.any()
 
 
 def test_full_sampling_equals_all_valid() -> None:
@@ -142,10 +143,10 @@ def test_every_parameter_is_reached_by_the_loss() -> None:
 def test_tokens_keep_their_anchors() -> None:
     """The head's output for an anchor answers to that anchor's own input."""
     net, (latent, shape, t) = model(), inputs(batch=1)
-    for block in net.blocks:
-        # Without attention and MLP only the patch itself carries information.
-        torch.nn.init.zeros_(block.avatar.out.weight)
-        torch.nn.init.zeros_(block.avatar.mlp[2].weight)
+    for name, parameter in net.named_parameters():
+        # Without attention only the patch itself carries information.
+        if name.endswith("avatar.out.weight"):
+            torch.nn.init.zeros_(parameter)
     moved = latent.clone()
     moved[0, 17] += 1.0
     change = (net(moved, shape, t, text(1)).latent - net(latent, shape, t, text(1)).latent).abs()

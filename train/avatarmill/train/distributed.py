@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -43,18 +43,36 @@ def process_group() -> Iterator[Group]:
     import deepspeed
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    launched = "RANK" in os.environ
-    if not torch.distributed.is_initialized():
-        backend = "gloo" if device.type == "cpu" else "nccl"
-        # Alone we need no address and no port.
-        alone: dict[str, Any] = dict(store=HashStore(), rank=0, world_size=1)
-        torch.distributed.init_process_group(backend, **({} if launched else alone))
-    deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
+    # An all-reduce for inference that DeepSpeed would compile at start: 2 minutes and a C++
+    # compiler for a kernel that training does not call.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    with _launched_or_alone(device):
+        deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
+        try:
+            rank, size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+            yield Group(rank, size, device)
+        finally:
+            deepspeed.comm.destroy_process_group()
+
+
+@contextmanager
+def _launched_or_alone(device: torch.device) -> Iterator[None]:
+    backend = "gloo" if device.type == "cpu" else "nccl"
+    if "RANK" in os.environ:
+        torch.distributed.init_process_group(backend)
+        yield
+        return
+    # Alone we need no address and no port; DeepSpeed insists on a local rank.
+    torch.distributed.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+    former = os.environ.get("LOCAL_RANK")
+    os.environ["LOCAL_RANK"] = "0"
     try:
-        rank, size = torch.distributed.get_rank(), torch.distributed.get_world_size()
-        yield Group(rank, size, device)
+        yield
     finally:
-        deepspeed.comm.destroy_process_group()
+        if former is None:
+            del os.environ["LOCAL_RANK"]
+        else:
+            os.environ["LOCAL_RANK"] = former
 
 
 def _device() -> torch.device:

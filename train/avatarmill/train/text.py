@@ -77,7 +77,9 @@ class TextEncoder:
     def __init__(self, folder: Path | None = None, *, cache_size: int = 65_536) -> None:
         # transformers takes seconds to import: only those who encode text pay for it.
         from transformers import AutoModel, AutoTokenizer
+        from transformers.utils.logging import disable_progress_bar
 
+        disable_progress_bar()
         source = packaged_text_model() if folder is None else folder
         verify_text_model(source)
         self._tokenizer: Any = AutoTokenizer.from_pretrained(str(source), local_files_only=True)
