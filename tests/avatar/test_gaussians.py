@@ -55,7 +55,7 @@ def test_concatenate_refuses_mixed_channels() -> None:
 def test_to_keeps_the_graph_and_detach_cuts_it() -> None:
     leaf = torch.rand(5, 3, requires_grad=True)
     gaussians = Gaussians(leaf, *some().tensors()[1:]).to(torch.float64)
-    gaussians.means.sum().backward()
+    torch.autograd.backward(gaussians.means.sum())
     assert leaf.grad is not None and bool((leaf.grad == 1).all())
     assert not gaussians.detach().means.requires_grad
     assert "N=5, D=3, torch.float64" in repr(gaussians)

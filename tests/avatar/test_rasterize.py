@@ -53,8 +53,8 @@ def both(
     truth = Rendering(
         *rasterize_reference(exact, cameras.to(torch.float64), background.to(torch.float64))
     )
-    loss(rendering.color, rendering.alpha, rendering.depth).backward()
-    loss(truth.color, truth.alpha, truth.depth).backward()
+    torch.autograd.backward(loss(rendering.color, rendering.alpha, rendering.depth))
+    torch.autograd.backward(loss(truth.color, truth.alpha, truth.depth))
     errors = {}
     for name, ours, theirs in zip(NAMES, fast.tensors(), exact.tensors(), strict=True):
         assert ours.grad is not None and theirs.grad is not None
@@ -122,7 +122,7 @@ def test_the_same_bits_whatever_the_number_of_threads() -> None:
         numba.set_num_threads(workers)
         gaussians = leaves(cloud(700, seed=5), torch.float32)
         rendering = rasterize(gaussians, views())
-        loss(rendering.color, rendering.alpha, rendering.depth).backward()
+        torch.autograd.backward(loss(rendering.color, rendering.alpha, rendering.depth))
         outputs.append([rendering.color, *(tensor.grad for tensor in gaussians.tensors())])
     for one, many in zip(*outputs, strict=True):
         assert one is not None and many is not None and torch.equal(one, many)
@@ -160,7 +160,7 @@ def test_nothing_in_view_shows_the_background(count: int) -> None:
     rendering = rasterize(leaf, away, background=torch.tensor([0.1, 0.2, 0.3]))
     assert torch.equal(rendering.color[0, 3, 4], torch.tensor([0.1, 0.2, 0.3]))
     assert not rendering.depth.any() and not rendering.alpha.any()
-    rendering.color.sum().backward()
+    torch.autograd.backward(rendering.color.sum())
     assert leaf.means.grad is not None and not leaf.means.grad.any()
 
 
@@ -173,7 +173,7 @@ def test_gradient_descent_recovers_a_moved_cloud() -> None:
         moved = Gaussians(target.means + shift, *target.tensors()[1:])
         error = (rasterize(moved, cameras).color - image).square().mean()
         optimizer.zero_grad()
-        error.backward()
+        torch.autograd.backward(error)
         optimizer.step()
     assert float(shift.detach().norm()) < 3e-3
 
@@ -198,8 +198,8 @@ def test_gsplat_equals_the_reference() -> None:
     cpu = rasterize(slow, cameras, background=background)
     torch.testing.assert_close(ours.color.cpu(), cpu.color, atol=1e-3, rtol=0)
     torch.testing.assert_close(ours.depth.cpu(), cpu.depth, atol=1e-2, rtol=0)
-    loss(cpu.color, cpu.alpha, cpu.depth).backward()
-    loss(ours.color.cpu(), ours.alpha.cpu(), ours.depth.cpu()).backward()
+    torch.autograd.backward(loss(cpu.color, cpu.alpha, cpu.depth))
+    torch.autograd.backward(loss(ours.color.cpu(), ours.alpha.cpu(), ours.depth.cpu()))
     for name, a, b in zip(NAMES, fast.tensors(), slow.tensors(), strict=True):
         assert a.grad is not None and b.grad is not None
         error = float((a.grad.cpu() - b.grad).norm() / b.grad.norm())
