@@ -105,9 +105,7 @@ def _sample_coefficients(
         ages = torch.distributions.Uniform(torch.tensor(low).double(), torch.tensor(high).double())
         _, kwargs = SimpleShapeDistribution(model, ages).sample(count)
         wide = torch.rand(count, dtype=model.dtype) < 0.5
-        kwargs["weight"] = torch.where(
-            wide, torch.rand(count, dtype=model.dtype), kwargs["weight"]
-        )
+        kwargs["weight"] = torch.where(wide, torch.rand(count, dtype=model.dtype), kwargs["weight"])
         rows.append(torch.stack([kwargs[label] for label in model.phenotype_labels], dim=1))
     phenotypes = torch.cat(rows).clamp(0, 1)
     return model._get_phenotype_blendshape_coefficients(
@@ -121,9 +119,7 @@ def rotation_between(source: Array, target: Array) -> Array:
     """The smallest rotation [3, 3] taking direction `source` to direction `target`."""
     a, b = source / np.linalg.norm(source), target / np.linalg.norm(target)
     cross, cosine = np.cross(a, b), float(a @ b)
-    skew = np.array(
-        [[0, -cross[2], cross[1]], [cross[2], 0, -cross[0]], [-cross[1], cross[0], 0]]
-    )
+    skew = np.array([[0, -cross[2], cross[1]], [cross[2], 0, -cross[0]], [-cross[1], cross[0], 0]])
     return np.eye(3) + skew + skew @ skew / (1 + cosine)
 
 
@@ -172,9 +168,7 @@ def _bone_rotations(at: dict[str, Array]) -> dict[str, Array]:
     rotations: dict[str, Array] = {}
     for side, sign in (("L", 1.0), ("R", -1.0)):
         mirror = np.array([sign, 1.0, 1.0])
-        hip, knee, ankle = (
-            at[f"{bone}.{side}"] for bone in ("upperleg01", "lowerleg01", "foot")
-        )
+        hip, knee, ankle = (at[f"{bone}.{side}"] for bone in ("upperleg01", "lowerleg01", "foot"))
         thigh = rotation_between(knee - hip, THIGH_DIRECTION * mirror)
         shin = rotation_between(ankle - knee, SHIN_DIRECTION * mirror)
         rotations |= {f"upperleg0{k}.{side}": thigh for k in (1, 2)}

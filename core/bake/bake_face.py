@@ -17,7 +17,14 @@ from PIL import Image
 Array = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
-INNER_LABELS = ("eye_back.L", "eye_back.R", "eye_cavity.L", "eye_cavity.R", "mouth_cavity", "tongue")
+INNER_LABELS = (
+    "eye_back.L",
+    "eye_back.R",
+    "eye_cavity.L",
+    "eye_cavity.R",
+    "mouth_cavity",
+    "tongue",
+)
 # Distances on an adult face, in metres.
 BROW_RISE = (0.020, 0.025, 0.026, 0.024, 0.018)  # inner to outer end, above the eye
 BROW_REACH = (0.012, 0.021, 0.031, 0.041, 0.050)
@@ -147,7 +154,16 @@ def _lips(face: _Face) -> list[int]:
     inner_shares = (1 / 4, 1 / 2, 3 / 4)
     inner_top = [face.rim_point("mouth_cavity", s, True) for s in inner_shares]
     inner_bottom = [face.rim_point("mouth_cavity", s, False) for s in reversed(inner_shares)]
-    return [corners[0], *top, corners[1], *bottom, corners[0], *inner_top, corners[1], *inner_bottom]
+    return [
+        corners[0],
+        *top,
+        corners[1],
+        *bottom,
+        corners[0],
+        *inner_top,
+        corners[1],
+        *inner_bottom,
+    ]
 
 
 def _jaw(face: _Face, points: Array, ids: Ids) -> Ids:

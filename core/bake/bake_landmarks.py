@@ -1,4 +1,4 @@
-"""Vertices that the `smplx` package looks up by number, and the permutation that puts them there."""
+"""Vertices that the `smplx` package looks up by number, and how they get those numbers."""
 
 import numpy as np
 from bake_joints import JOINT_NAMES

@@ -5,8 +5,9 @@ candidate, so every prefix covers the body evenly: the first 1,024 are the nano 
 hands get a larger share than their area (LHM: three on the body to one on the head).
 """
 
+import hashlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,14 @@ class Anchors:
     def __len__(self) -> int:
         return len(self.face)
 
+    @property
+    def own_fingerprint(self) -> str:
+        """sha256 of these anchors themselves, besides the body they lie on."""
+        digest = hashlib.sha256(self.fingerprint.encode())
+        digest.update(self.face.cpu().numpy().tobytes())
+        digest.update(self.barycentric.cpu().numpy().tobytes())
+        return digest.hexdigest()
+
     def points(self, vertices: Tensor) -> Tensor:
         """Positions [..., T, 3] of the anchors on a mesh with `vertices` [..., V, 3]."""
         return (vertices[..., self.triangle, :] * self.barycentric.unsqueeze(-1)).sum(-2)
@@ -63,10 +72,9 @@ class Anchors:
 
     def to(self, device: str | torch.device) -> "Anchors":
         """The same anchors on another device."""
-        moved = {
-            name: getattr(self, name).to(device) for name in self.__slots__ if name != "fingerprint"
-        }
-        return Anchors(**moved, fingerprint=self.fingerprint)
+        tensors = {name: getattr(self, name) for name in (field.name for field in fields(self))}
+        del tensors["fingerprint"]
+        return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})
 
 
 def load_anchors(body: Body, count: int = 1024) -> Anchors:
@@ -85,9 +93,7 @@ def load_anchors(body: Body, count: int = 1024) -> Anchors:
     return _on_body(body, face, barycentric)
 
 
-def _on_body(
-    body: Body, face: NDArray[np.integer], barycentric: NDArray[np.floating]
-) -> Anchors:
+def _on_body(body: Body, face: NDArray[np.integer], barycentric: NDArray[np.floating]) -> Anchors:
     faces = torch.from_numpy(face.astype(np.int64)).to(body.faces.device)
     corners = torch.from_numpy(barycentric.astype(np.float32)).to(body.faces.device)
     triangle = body.faces[faces]

@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from avatarmill.avatar.parts import PARTS
 from avatarmill.avatar.rotations import axis_angle_to_matrix
 
 NUM_JOINTS = 55
@@ -215,8 +214,9 @@ class Body(nn.Module):
     def rest(self, shape: Tensor, expression: Tensor) -> tuple[Tensor, Tensor]:
         """T-posed vertices [..., V, 3] and joints [..., 55, 3] of shape and expression."""
         coefficients = torch.cat((shape, expression), dim=-1)
-        offsets = (coefficients @ self._directions.T).unflatten(-1, (-1, 3))
-        return self.template + offsets, self._rest_joints(coefficients)
+        offsets = coefficients @ self._directions.T
+        vertices = self.template + offsets.reshape(*offsets.shape[:-1], -1, 3)
+        return vertices, self._rest_joints(coefficients)
 
     def transforms(self, params: BodyParams) -> tuple[Tensor, Tensor]:
         """Forward kinematics only: joints [..., 55, 3] and transforms [..., 55, 4, 4]."""
@@ -231,17 +231,17 @@ class Body(nn.Module):
 
     def _rest_joints(self, coefficients: Tensor) -> Tensor:
         offsets = coefficients @ self.joint_dirs.flatten(0, 1).T
-        return self.joint_template + offsets.unflatten(-1, (-1, 3))
+        return self.joint_template + offsets.reshape(*offsets.shape[:-1], NUM_JOINTS, 3)
 
     def _rest_columns(self, params: BodyParams, vertex_ids: Tensor | None) -> Tensor:
         # [V, 3, B]: batch last, so that skinning runs over contiguous memory.
         coefficients = torch.cat((params.shape, params.expression), dim=-1).flatten(0, -2)
         directions, template = self._directions, self.template
         if vertex_ids is not None:
-            directions = directions.unflatten(0, (-1, 3))[vertex_ids].flatten(0, 1)
+            directions = directions.view(self.num_vertices, 3, -1)[vertex_ids].flatten(0, 1)
             template = template[vertex_ids]
         blended = torch.addmm(template.reshape(-1, 1), directions, coefficients.T)
-        return blended.unflatten(0, (-1, 3))
+        return blended.view(len(template), 3, -1)
 
     def _chain(self, local: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
         # World rotations and joint centres, one tree level at a time instead of joint by joint.
@@ -318,6 +318,3 @@ def _validate(arrays: dict[str, NDArray[np.generic]], source: Path) -> None:
             f"{source} has pose correctives, as licensed SMPL-X bodies do; "
             "load it with avatarmill.avatar.licensed.load_licensed_body"
         )
-
-
-__all__ = ["Body", "BodyMesh", "BodyParams", "JOINT_NAMES", "PARTS", "load_body"]

@@ -18,6 +18,11 @@ def _check(value: Tensor, shape: tuple[int, ...], name: str) -> None:
         raise ValueError(f"{name} must end in {list(shape)}, got {list(value.shape)}")
 
 
+def _square(entries: tuple[Tensor, ...]) -> Tensor:
+    # Nine tensors [...] in row order -> [..., 3, 3].
+    return torch.stack(entries, dim=-1).reshape(*entries[0].shape, 3, 3)
+
+
 def axis_angle_to_matrix(axis_angle: Tensor) -> Tensor:
     """Rotation matrices [..., 3, 3] of axis-angle vectors [..., 3], by Rodrigues' formula."""
     _check(axis_angle, (3,), "axis_angle")
@@ -36,7 +41,7 @@ def axis_angle_to_matrix(axis_angle: Tensor) -> Tensor:
         *(cx * y + sz, 1 - cx * x - cz * z, cy * z - sx),
         *(cx * z - sy, cy * z + sx, 1 - cx * x - cy * y),
     )
-    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
+    return _square(rows)
 
 
 def axis_angle_to_quaternion(axis_angle: Tensor) -> Tensor:
@@ -74,7 +79,7 @@ def quaternion_to_matrix(quaternion: Tensor) -> Tensor:
         *(2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
         *(2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
     )
-    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
+    return _square(rows)
 
 
 def matrix_to_quaternion(matrix: Tensor) -> Tensor:

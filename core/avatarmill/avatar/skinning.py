@@ -25,7 +25,8 @@ def blend_transforms(weights: Tensor, transforms: Tensor) -> Tensor:
             f"weights {list(weights.shape)} and transforms {list(transforms.shape)} must be "
             "[P, J] and [..., J, 4, 4] with the same J"
         )
-    return (weights @ transforms[..., :3, :].flatten(-2)).unflatten(-1, (3, 4))
+    rows = weights @ transforms[..., :3, :].flatten(-2)
+    return rows.reshape(*rows.shape[:-1], 3, 4)
 
 
 def skin_points(points: Tensor, weights: Tensor, transforms: Tensor) -> Tensor:
