@@ -39,7 +39,12 @@ COMMANDS: dict[str, Command] = {
     "train reconstructor": Command(
         "avatarmill.train.reconstructor",
         "ReconstructorTrainConfig",
-        "clips or actors -> tokenizer weights",
+        "rendered actors -> tokenizer weights",
+    ),
+    "train compressor": Command(
+        "avatarmill.train.compressor",
+        "CompressorTrainConfig",
+        "rendered actors and a reconstructor -> 8-channel tokens",
     ),
     "train diffusion": Command(
         "avatarmill.train.diffusion", "DiffusionTrainConfig", "token shards -> a checkpoint"
