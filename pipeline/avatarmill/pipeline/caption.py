@@ -1,0 +1,264 @@
+"""Attributes of a person measured on the crops, in the vocabulary rendered actors use."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from avatarmill.avatar.attributes import (
+    describe,
+    lab_to_srgb,
+    nearest_color_term,
+    nearest_hair_color,
+    srgb_to_lab,
+)
+from avatarmill.avatar.body import Body, BodyParams
+from avatarmill.avatar.parts import PARTS
+from avatarmill.avatar.zbuffer import mesh_zbuffer
+from avatarmill.pipeline.crops import Crops
+from avatarmill.pipeline.types import Bytes, Float
+
+_SIDE = 256
+"""Side the crops are shrunk to: noise averages out and the z-buffer is quick."""
+_MIN_PIXELS = 30
+"""Pixels over all crops below which a part counts as not seen."""
+_MIN_CONFIDENCE = 0.55
+"""Confidence of a part's joint below which its label is not believed in that frame."""
+_SKIN_DISTANCE = 16.0
+"""CIELAB distance to the face, lightness halved, below which a part counts as bare."""
+_SAME_COLOR = 20.0
+"""CIELAB distance, lightness halved, below which two garments count as one."""
+_SKIRT_FILL = 0.55
+"""Fraction of the gap between the legs that the mask fills, above which it is cloth."""
+_SLIM, _HEAVY = 21.0, 29.0
+"""Mass over squared height (kg/m2) that bounds "average", of a body of the density of water."""
+
+Array = NDArray[np.float64]
+
+# Joint whose confidence vouches for a part.
+_VOUCH = {
+    **{"face": 15, "scalp": 15, "neck": 12, "torso": 9, "hips": 0},
+    **{"left_upper_arm": 16, "right_upper_arm": 17, "left_forearm": 18, "right_forearm": 19},
+    **{"left_thigh": 1, "right_thigh": 2, "left_shin": 4, "right_shin": 5},
+    **{"left_foot": 7, "right_foot": 8},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the crops show of each part."""
+
+    colors: dict[str, Array]
+    """CIELAB pixels [n, 3] of each part that was seen; sides of the body joined."""
+    skirt_fill: float
+    """Fraction of the gap between the thighs that the mask fills; NaN where none was seen."""
+    mass_index: float
+    """Mass over squared height of the fitted shape, kg/m2."""
+
+
+def caption(crops: Crops, body: Body) -> tuple[dict[str, str], dict[str, str]]:
+    """Attributes and captions of a clip.
+
+    What was not seen (the legs of a half-body shot) has no entry: an attribute is measured or
+    left out, never guessed.
+
+    Args:
+        crops: frames with masks, cameras and body parameters.
+        body: the body they were fitted with.
+
+    Returns:
+        (attributes, captions "short", "medium", "long").
+    """
+    attributes = read_attributes(look(crops, body))
+    return attributes, describe(attributes)
+
+
+def look(crops: Crops, body: Body) -> Evidence:
+    """Collect the colours of the parts, the gap between the legs and the build."""
+    count = len(crops.images)
+    shape = torch.from_numpy(crops.shape).expand(count, -1)
+    params = BodyParams(
+        torch.from_numpy(crops.pose),
+        shape,
+        torch.from_numpy(crops.expression),
+        torch.from_numpy(crops.translation),
+    )
+    with torch.no_grad():
+        vertices = body(params).vertices.numpy()
+        rest = body.rest(shape[0], torch.zeros(crops.expression.shape[1]))[0].numpy()
+    colors: dict[str, list[Array]] = {}
+    fills: list[float] = []
+    for index in range(count):
+        labels = part_labels(vertices[index], body, crops.intrinsics[index], len(crops.images[0]))
+        mask = _shrink(crops.masks[index]) > 200
+        _collect(colors, _shrink(crops.images[index]), labels, mask, crops.confidence[index])
+        if crops.confidence[index, [1, 2, 4, 5]].min() > _MIN_CONFIDENCE:
+            fills.append(_leg_gap(labels, mask))
+    joined = {name: np.concatenate(parts) for name, parts in colors.items()}
+    return Evidence(
+        {name: values for name, values in joined.items() if len(values) >= _MIN_PIXELS},
+        float(np.nanmedian(fills)) if np.isfinite(fills).any() else float("nan"),
+        mass_index(rest, body.faces.numpy()),
+    )
+
+
+def read_attributes(seen: Evidence) -> dict[str, str]:
+    """Words for what was seen: a subset of `VOCABULARY`."""
+    attributes = {"build": _build(seen.mass_index)}
+    colors = seen.colors
+    skin = typical(colors["face"]) if "face" in colors else None
+    if "torso" in colors and (skin is None or not _skin_like(colors["torso"], skin)):
+        attributes["top_color"] = color_term(colors["torso"])
+        attributes |= _top(colors, skin) if skin is not None else {}
+    if skin is not None:
+        attributes |= _hair(colors, skin)
+        attributes |= _shoes(colors, skin)
+    return attributes | _bottom(seen, skin)
+
+
+def part_labels(vertices: Float, body: Body, intrinsics: Float, size: int) -> NDArray[np.int64]:
+    """Part of the body [_SIDE, _SIDE] at every pixel of a crop of `size`; -1 beside it."""
+    small = intrinsics.copy()
+    small[:2] *= _SIDE / size
+    face = mesh_zbuffer(vertices, body.faces.numpy(), small, _SIDE, _SIDE).face
+    parts = body.face_part.numpy().astype(np.int64)
+    return np.where(face >= 0, parts[np.maximum(face, 0)], -1)
+
+
+def typical(lab: Array) -> Array:
+    """The colour [3] of CIELAB pixels [n, 3], less their shadows and glints."""
+    low, high = np.percentile(lab[:, 0], (35, 95))
+    lit = lab[(lab[:, 0] >= low) & (lab[:, 0] <= high)]
+    middle: Array = np.median(lit, axis=0)
+    return middle
+
+
+def expose(image: Bytes) -> Array:
+    """sRGB 0..1 of an image, brightened so that its lightest percent is nearly white.
+
+    A white shirt in a dim room is a grey one in bytes; the room's own lights tell them apart.
+    """
+    lightest = float(np.percentile(image.max(axis=-1), 99))
+    return np.clip(image / 255 * np.clip(245 / max(lightest, 1.0), 1.0, 1.5), 0, 1)
+
+
+def color_term(lab: Array) -> str:
+    """The basic colour term of CIELAB pixels [n, 3]."""
+    return nearest_color_term(lab_to_srgb(typical(lab)))
+
+
+def color_distance(first: Array, second: Array) -> float:
+    """CIELAB distance with lightness halved: shading changes it most."""
+    return float(np.linalg.norm((first - second) * (0.5, 1.0, 1.0)))
+
+
+def mass_index(vertices: Float, faces: NDArray[np.int64]) -> float:
+    """Volume of a closed mesh times the density of water over its squared height, kg/m2."""
+    a, b, c = (vertices[faces[:, corner]].astype(np.float64) for corner in range(3))
+    volume = np.einsum("fi,fi->f", a, np.cross(b, c)).sum() / 6
+    height = float(np.ptp(vertices[:, 1]))
+    return float(1000 * volume / height**2)
+
+
+def _collect(
+    colors: dict[str, list[Array]],
+    image: Bytes,
+    labels: NDArray[np.int64],
+    mask: NDArray[np.bool_],
+    confidence: Float,
+) -> None:
+    """Add the pixels of each believed part to `colors`, the two sides under one name."""
+    lab = srgb_to_lab(expose(image))
+    for name, joint in _VOUCH.items():
+        if confidence[joint] < _MIN_CONFIDENCE:
+            continue
+        part = ((labels == PARTS.index(name)) & mask).astype(np.uint8)
+        # The rim of a part is where the fit and the person disagree.
+        inner = cv2.erode(part, np.ones((3, 3), np.uint8), borderValue=0) > 0
+        key = name.removeprefix("left_").removeprefix("right_")
+        colors.setdefault(key, []).append(lab[inner])
+
+
+def _leg_gap(labels: NDArray[np.int64], mask: NDArray[np.bool_]) -> float:
+    """Fraction of the pixels between the thighs and shins that the mask fills."""
+    legs = {part: labels == PARTS.index(part) for part in ("left_thigh", "right_thigh")}
+    gap = np.zeros_like(mask)
+    for row in range(len(labels)):
+        left, right = (np.flatnonzero(legs[part][row]) for part in legs)
+        if len(left) and len(right):
+            start = min(left.max(), right.max()) + 1
+            stop = max(left.min(), right.min())
+            gap[row, start:stop] = labels[row, start:stop] < 0
+    return float(mask[gap].mean()) if gap.sum() >= _MIN_PIXELS else float("nan")
+
+
+def _top(colors: dict[str, Array], skin: Array) -> dict[str, str]:
+    """Kind of top by where the sleeves end."""
+    if "upper_arm" not in colors or "forearm" not in colors or "torso" not in colors:
+        return {}
+    cloth = typical(colors["torso"])
+    if _bare(colors["upper_arm"], skin, cloth):
+        return {"top": "tank top"}
+    return {"top": "t-shirt" if _bare(colors["forearm"], skin, cloth) else "long-sleeved shirt"}
+
+
+def _bottom(seen: Evidence, skin: Array | None) -> dict[str, str]:
+    """Kind and colour of what covers the legs; a dress moves into the top."""
+    colors = seen.colors
+    if "thigh" not in colors:
+        return {}
+    thigh = typical(colors["thigh"])
+    color = {"bottom_color": color_term(colors["thigh"])}
+    if skin is None or "shin" not in colors:
+        return color
+    skirt = seen.skirt_fill > _SKIRT_FILL
+    same = "torso" in colors and color_distance(thigh, typical(colors["torso"])) < _SAME_COLOR
+    if skirt and same:
+        return {"top": "dress", "bottom": "none"}
+    if skirt:
+        return {"bottom": "skirt", **color}
+    if _bare(colors["shin"], skin, thigh):
+        return {"bottom": "shorts", **color}
+    return {"bottom": "trousers", **color}
+
+
+def _hair(colors: dict[str, Array], skin: Array) -> dict[str, str]:
+    if "scalp" not in colors:
+        return {}
+    scalp = typical(colors["scalp"])
+    if color_distance(scalp, skin) < 0.5 * _SKIN_DISTANCE:
+        return {"hair": "bald"}
+    return {"hair_color": nearest_hair_color(lab_to_srgb(scalp))}
+
+
+def _shoes(colors: dict[str, Array], skin: Array) -> dict[str, str]:
+    if "foot" not in colors:
+        return {}
+    if color_distance(typical(colors["foot"]), skin) < 0.6 * _SKIN_DISTANCE:
+        return {"shoes": "barefoot"}
+    return {"shoes": "shoes", "shoes_color": color_term(colors["foot"])}
+
+
+def _skin_like(lab: Array, skin: Array) -> bool:
+    """Whether a torso looks as bare as the face: such a person wears no top we could name."""
+    return color_distance(typical(lab), skin) < 0.6 * _SKIN_DISTANCE
+
+
+def _bare(lab: Array, skin: Array, cloth: Array) -> bool:
+    """Whether a part looks like the face and not like the cloth beside it."""
+    color = typical(lab)
+    near_skin = color_distance(color, skin)
+    return near_skin < _SKIN_DISTANCE and near_skin < color_distance(color, cloth)
+
+
+def _build(index: float) -> str:
+    if index < _SLIM:
+        return "slim"
+    return "heavy" if index > _HEAVY else "average"
+
+
+def _shrink(image: Bytes) -> Bytes:
+    small: Bytes = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    return small
