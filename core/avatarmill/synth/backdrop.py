@@ -162,3 +162,18 @@ def paint_backdrop(camera, scene, shadow, step, out):  # type: ignore[no-untyped
             z = (turn[2, 0] * u + turn[2, 1] * v + turn[2, 2]) * scale
             r, g, b = _cast(eye, x, y, z, scene, shadow, lens[0, 0] * step)
             out[j, i, 0], out[j, i, 1], out[j, i, 2] = r, g, b
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def soften(image, out):  # type: ignore[no-untyped-def]
+    """3x3 binomial blur of [h, w, 3], which hides the grain of one ray a sample."""
+    height, width = image.shape[:2]
+    for j in prange(height):
+        up, down = max(j - 1, 0), min(j + 1, height - 1)
+        for i in range(width):
+            left, right = max(i - 1, 0), min(i + 1, width - 1)
+            for c in range(3):
+                above = image[up, left, c] + 2 * image[up, i, c] + image[up, right, c]
+                here = image[j, left, c] + 2 * image[j, i, c] + image[j, right, c]
+                below = image[down, left, c] + 2 * image[down, i, c] + image[down, right, c]
+                out[j, i, c] = (above + 2 * here + below) / 16

@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 LEG_JOINTS = ((1, 4, 7, 10), (2, 5, 8, 11))
 """SMPL-X hip, knee, ankle and ball of the left and the right foot."""
 STANCE_SHARE = 0.62
-_REACH = 0.995  # share of the stretched leg that is used: a fully straight knee pops
+_REACH = 0.998  # share of the stretched leg that is used: a fully straight knee pops
 _MARGIN_SECONDS = 3.0  # path planned before and after the clip, for steps that straddle its ends
 _PATH_RATE = 120
 
@@ -221,7 +221,7 @@ def pelvis_height(
         reach = (_REACH * _longest(skeleton, side)) ** 2 - (flat**2).sum(-1)
         limits.append(feet.ankle[side][:, 1] + np.sqrt(np.maximum(reach, 1e-4)) - offset[:, 1])
     highest = np.minimum(*limits)
-    width = 7
+    width = 5
     return uniform_filter1d(minimum_filter1d(highest, width), width) - bend
 
 

@@ -221,10 +221,10 @@ def _hanging_weights(figure: Figure, points: Float) -> Float:
     hip = figure.joints[_HIPS[0], 1]
     span = hip - figure.joints[_KNEES[0], 1]
     low = np.clip((hip + 0.06 - points[:, 1]) / (0.9 * span), 0, 1)[:, None]
-    side = np.clip(0.5 + points[:, 0] / (0.22 * figure.height / 1.7), 0, 1)[:, None]
+    side = np.clip(0.5 + points[:, 0] / (0.19 * figure.height / 1.7), 0, 1)[:, None]
     hanging = np.zeros_like(weights)
-    hanging[:, PELVIS : PELVIS + 1] = 1 - 0.8 * low
-    hanging[:, 1:2], hanging[:, 2:3] = 0.8 * low * side, 0.8 * low * (1 - side)
+    hanging[:, PELVIS : PELVIS + 1] = 1 - 0.92 * low
+    hanging[:, 1:2], hanging[:, 2:3] = 0.92 * low * side, 0.92 * low * (1 - side)
     blend = np.clip((waist_height(figure) - points[:, 1]) / 0.1, 0, 1)[:, None]
     return (weights * (1 - blend) + hanging * blend).astype(np.float32)
 

@@ -23,8 +23,8 @@ from avatarmill.synth.surfaces import (
 HairStyle = Literal["bald", "short", "bob", "long", "bun"]
 
 # Hairline: degrees of elevation above the head's centre at azimuths from front (0) to back (180).
-_AZIMUTH = np.array([0, 25, 50, 68, 80, 95, 112, 125, 150, 180])
-_HAIRLINE = np.array([43, 42, 34, 18, 14, 10, 2, -22, -36, -40])
+_AZIMUTH = np.array([0, 22, 42, 58, 68, 78, 90, 104, 116, 128, 150, 180])
+_HAIRLINE = np.array([33, 34, 31, 20, 4, -8, 3, 3, -8, -24, -37, -41])
 _THICKNESS = {"short": 0.016, "bob": 0.022, "long": 0.020, "bun": 0.010}
 _UPPER_SPINE = 9
 
@@ -86,7 +86,7 @@ def _cap(figure: Figure, thickness: float, rng: np.random.Generator) -> Surface:
     faces, grown = cut(figure.faces[figure.outer], values, level)
     points = grown[:, :3].copy()
     mean = averaging(faces, len(points))
-    rise = np.clip(grown[:, 3] / 22, 0, 1) ** 0.6
+    rise = np.clip(grown[:, 3] / 26, 0, 1) ** 0.7
     azimuth, elevation = spherical(figure, points)
     phase = rng.uniform(0, 6.28, 2)
     tufts = 1 + 0.18 * np.sin(np.radians(azimuth) * 5 + phase[0]) * np.sin(
@@ -95,7 +95,7 @@ def _cap(figure: Figure, thickness: float, rng: np.random.Generator) -> Surface:
     out = points - head_centre(figure)
     out /= np.linalg.norm(out, axis=1, keepdims=True)
     direction = 0.5 * out + 0.5 * smooth(vertex_normals(points, faces), mean, 8)
-    lifted = points + direction * (0.003 + thickness * rise * tufts)[:, None]
+    lifted = points + direction * (0.002 + thickness * rise * tufts)[:, None]
     # Smoothing the inside only keeps the hairline where it was cut.
     relaxed = smooth(lifted, mean, 5)
     points = np.where((grown[:, 3] > 6)[:, None], relaxed, lifted)
@@ -131,17 +131,21 @@ def _curtain(
     centre = head_centre(figure)
     chin = figure.joints[NECK, 1] + 0.35 * (figure.joints[HEAD, 1] - figure.joints[NECK, 1])
     span = centre[1] - chin
-    drop = rng.uniform(0.85, 1.15) * span if style == "bob" else rng.uniform(1.9, 2.9) * span
-    start = rng.uniform(64, 76)
-    angles = np.radians(np.linspace(start, 360 - start, 56))
-    heights = np.linspace(centre[1] + 0.045, centre[1] - drop, 22)
+    drop = rng.uniform(0.85, 1.15) * span if style == "bob" else rng.uniform(1.9, 2.7) * span
+    start = rng.uniform(62, 72)
+    angles = np.radians(np.linspace(start, 360 - start, 60))
+    heights = np.linspace(centre[1] + 0.075, centre[1] - drop, 26)
     radius = np.stack([_reach(figure, centre, height, angles) for height in heights])
     # Hair falls: it follows the head outwards and hangs plumb below its widest point.
-    widest = np.maximum.accumulate(radius[: len(heights)], axis=0)
+    widest = np.maximum.accumulate(radius, axis=0)
     below = np.clip((centre[1] - heights) / max(drop, 1e-3), 0, 1)[:, None]
-    inward = 0.16 if style == "bob" else 0.30
-    radius = np.maximum(radius + 0.010, widest * (1 - inward * below) + thickness * 0.9)
+    inward = 0.12 if style == "bob" else 0.22
+    radius = np.minimum(np.maximum(radius, widest * (1 - inward * below)), 1.12 * widest[9])
     radius = gaussian_filter1d(gaussian_filter1d(radius, 2.0, axis=1), 1.5, axis=0)
+    # It leaves from under the cap and lies close to the cheeks at both ends.
+    out = np.clip(np.arange(len(heights)) / 5, 0, 1)[:, None] - 0.35
+    edge = np.minimum(angles - angles[0], angles[-1] - angles)
+    radius += (thickness + 0.004) * out * (0.15 + 0.85 * np.clip(edge / 0.5, 0, 1))
     wave = rng.uniform(0, 0.03)
     radius *= 1 + wave * np.sin(9 * angles + 14 * below) + 0.012 * np.sin(23 * angles)
     away = np.stack([np.sin(angles), np.zeros_like(angles), np.cos(angles)], axis=-1)
@@ -157,7 +161,7 @@ def _curtain(
 
 def _reach(figure: Figure, centre: Float, height: float, angles: NDArray[np.float64]) -> Float:
     """How far out the body reaches in each direction at one height (arms left out), [M]."""
-    near = (np.abs(figure.points[:, 1] - height) < 0.018) & (np.abs(figure.points[:, 0]) < 0.17)
+    near = (np.abs(figure.points[:, 1] - height) < 0.018) & (np.abs(figure.points[:, 0]) < 0.11)
     slab = figure.points[near][:, [0, 2]] - centre[[0, 2]]
     if not len(slab):
         return np.zeros(len(angles))

@@ -81,7 +81,7 @@ def _sample_walk(rng: np.random.Generator, kind: MotionKind, skeleton: Skeleton)
     if kind == "turn":
         turn = rng.choice([-1, 1]) * rng.uniform(0.7, 1.5)
         return Walk(0.0, turn, rng.uniform(0.85, 1.1), hips * 1.05, 0.1, 0.06 * scale, 0.25)
-    width = hips * rng.uniform(1.0, 1.6)
+    width = hips * rng.uniform(0.85, 1.3)
     return Walk(0.0, 0.0, np.inf, width, rng.uniform(0.05, 0.25), 0.0, 0.0)
 
 
@@ -106,7 +106,7 @@ def _pelvis(
     point = point + shift[:, None] * left
     if not moving:
         point = point + 0.008 * sway[:, [4]] * forward
-    bend = skeleton.leg * (0.006 if moving else rng.uniform(0.004, 0.02))
+    bend = skeleton.leg * (0.002 if moving else rng.uniform(0.0, 0.005))
     height = pelvis_height(feet, point, turn, skeleton, bend=bend)
     return np.stack([point[:, 0], height, point[:, 1]], axis=-1), turn
 
@@ -139,11 +139,11 @@ def _torso(rng: np.random.Generator, pose: Array, times: Array, turn: Rotation) 
 
 
 def _arms(
-    rng: np.random.Generator, pose: Array, times: Array, kind: MotionKind, lead: Array
+    rng: np.random.Generator, pose: Array, times: Array, kind: MotionKind, lead: Array, lively: float
 ) -> None:
     """Arms, wrists and fingers; arms of a walker swing against the legs (`lead` > 0: left ahead)."""
-    tracks = arm_tracks(rng, times, lively=_LIVELY[kind])
-    swing = rng.uniform(35, 60) * (0.4 if kind == "turn" else 1.0)
+    tracks = arm_tracks(rng, times, lively=lively)
+    swing = rng.uniform(22, 40) * (0.4 if kind == "turn" else 1.0)
     for side, (collar, shoulder, elbow, wrist) in enumerate(ARM_JOINTS):
         angles = tracks[side].copy()
         if kind in ("walk", "turn"):
@@ -197,7 +197,7 @@ def sample_motion(
     _torso(rng, pose, times, turn)
     forward = turn.apply([0.0, 0.0, 1.0])
     lead = ((feet.ankle[0] - feet.ankle[1]) * forward).sum(-1) / skeleton.leg
-    _arms(rng, pose, times, kind, lead)
+    _arms(rng, pose, times, kind, lead, _LIVELY[kind] if lively is None else lively)
     pose[:, 23:25] = gaze(rng, times)
     return Motion(
         pose.astype(np.float32),

@@ -66,16 +66,18 @@ def _dress_top(
 ) -> float:
     waist, crotch = waist_height(figure), crotch_height(figure)
     long = look.top in ("dress", "coat")
-    hem = waist - 0.03 if long else crotch + rng.uniform(0.02, 0.09)
+    tucked = look.bottom == "skirt"
+    hem = waist - 0.03 if long or tucked else crotch + rng.uniform(0.02, 0.09)
     neck = {"coat": -0.015, "tank top": 0.035, "dress": rng.uniform(0.0, 0.05)}.get(
         look.top, rng.uniform(-0.005, 0.02)
     )
     level = top_level(figure, sleeve=look.sleeve, hem=hem, neck=float(neck))
     fit = 0.012 + 0.020 * look.fit + (0.012 if look.top == "coat" else 0.0)
+    fit = 0.004 if tucked else fit
     clearance = top_clearance(figure, fit=fit, hem=hem, sleeve=look.sleeve)
     if look.top == "coat":
         clearance = clearance + np.float32(0.006)
-    surfaces.append(shell(figure, level, clearance, Material.TOP, steps=10))
+    surfaces.append(shell(figure, level, clearance, Material.TOP, steps=16))
     hidden |= level > _MARGIN
     if not long:
         return hem
@@ -114,9 +116,9 @@ def _dress_bottom(
             skirt(
                 figure,
                 Material.BOTTOM,
-                waist=waist,
+                waist=waist + 0.01,
                 hem=hem,
-                clearance=0.010,
+                clearance=0.018,
                 flare=rng.uniform(0.08, 0.45),
                 folds=int(rng.integers(7, 13)),
             )

@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 from avatarmill.avatar.body import Body
 from avatarmill.synth.appearance import Look
 from avatarmill.synth.garments import Figure
+from avatarmill.synth.hair import hairline_level
 from avatarmill.synth.surfaces import Float
 
-_ROLL_LIPS = (39, 40)  # mouthRollLower, mouthRollUpper
+_ROLL_LOWER = 39  # the facial action mouthRollLower
+_LIPS = (0.0255, 0.0092, 0.0108)  # half width, height of the upper and the lower lip, metres
 
 
 def to_linear(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -22,11 +24,27 @@ def to_linear(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @lru_cache(maxsize=1)
-def lip_share(body: Body) -> Float:
-    """How much of a lip each vertex is, 0..1: what moves most when lips are rolled in, [V]."""
-    rolled = np.linalg.norm(body.exprdirs.numpy()[:, :, _ROLL_LIPS], axis=1)
-    share = (rolled / rolled.max(0)).max(1)
-    return np.clip((share - 0.35) / 0.25, 0, 1).astype(np.float32)
+def lip_share(body: Body) -> tuple[Float, NDArray[np.bool_]]:
+    """How much of a lip each vertex is, 0..1 [V], and which lie behind the lips [V].
+
+    The line between the lips is where the lower lip, which rolling in moves, ends; vertices keep
+    their meaning over all body shapes, so the template decides.
+    """
+    rolled = np.linalg.norm(body.exprdirs.numpy()[:, :, _ROLL_LOWER], axis=1)
+    template = body.template.numpy()
+    lower = template[rolled > 0.7 * rolled.max()]
+    line, front = lower[:, 1].max(), lower[:, 2].max()
+    across = np.abs(template[:, 0]) / _LIPS[0]
+    above = template[:, 1] - line
+    bulge = 1 - np.clip(across, 0, 1) ** 2.2
+    # Distance inside the outline, in metres; the upper lip dips in the middle.
+    dip = 1 - 0.12 * np.exp(-((across / 0.12) ** 2))
+    room = np.where(above > 0, _LIPS[1] * bulge * dip - above, _LIPS[2] * bulge + above)
+    depth = front - 0.013 * np.clip(across, 0, 1.2) ** 2 - template[:, 2]
+    near = (across < 1.15) & (np.abs(above) < 0.02) & (depth < 0.025)
+    share = np.where(near, np.clip((room + 0.0012) / 0.0022, 0, 1), 0).astype(np.float32)
+    behind = (across < 1.0) & (np.abs(above) < 0.03) & (depth > 0.009) & (depth < 0.06)
+    return share, behind
 
 
 def paint_skin(body: Body, figure: Figure, look: Look) -> Float:
@@ -38,10 +56,13 @@ def paint_skin(body: Body, figure: Figure, look: Look) -> Float:
         away = np.linalg.norm((figure.points - centre) / radius, axis=1)
         share = amount * np.clip(1 - away, 0, 1)[:, None] ** 0.7
         color += share * (flush - color)
-    share = lip_share(body)[:, None]
-    color += share * (lips - color)
-    inner = body.vertex_inner.numpy()
-    color[inner] = [0.22, 0.05, 0.05]
+    share, behind = lip_share(body)
+    color += share[:, None] * (lips - color)
+    color[behind | body.vertex_inner.numpy()] = [0.16, 0.03, 0.03]
+    if look.hair_style != "bald":
+        # Hair thins out below its edge instead of ending like a cap.
+        root = np.clip(1 + hairline_level(figure, figure.points) / 7, 0, 1)[:, None]
+        color += 0.75 * root * (to_linear(look.hair) - color)
     return color.astype(np.float32)
 
 

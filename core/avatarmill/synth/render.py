@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from avatarmill.avatar.body import Body, BodyParams
 from avatarmill.avatar.zbuffer import mesh_zbuffer
 from avatarmill.synth.actor import Actor, ActorMesh
-from avatarmill.synth.backdrop import paint_backdrop
+from avatarmill.synth.backdrop import paint_backdrop, soften
 from avatarmill.synth.compose import compose
 from avatarmill.synth.motion import Motion
 from avatarmill.synth.scenery import Scene
@@ -119,6 +119,8 @@ def render_frame(
     behind = np.empty(((view.height - 1) // step + 2, (view.width - 1) // step + 2, 3), np.float32)
     place = (scene.kind, scene.size, scene.surfaces, scene.boxes, scene.balls, light)
     paint_backdrop(camera, place, (light_view, depth), step, behind)
+    soft = np.empty_like(behind)
+    soften(behind, soft)
     image = np.empty((view.height, view.width, 3), np.uint8)
     mask = np.empty((view.height, view.width), np.uint8)
     # How much cloth a pixel covers: what patterns are blurred by.
@@ -130,7 +132,7 @@ def render_frame(
         (camera[0], 0.6 * away / float(view.intrinsics[0, 0])),
         light,
         (light_view, depth),
-        (behind, step),
+        (soft, step),
         image,
         mask,
     )

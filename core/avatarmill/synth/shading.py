@@ -108,7 +108,7 @@ def cloth_albedo(x, y, z, zone, axes, cloth, soft):  # type: ignore[no-untyped-d
             share = logo(x, y - cloth[11], soft)
     elif kind != PLAIN:
         share = pattern_share(kind, u, v, cloth[7], cloth[8], x, z, zone, soft)
-    tone = 0.93 + 0.14 * noise2(u * 45, v * 45)
+    tone = 0.97 + 0.06 * noise2(u * 45, v * 45)
     if soft < 0.004:
         tone *= 1 + 0.14 * (noise2(u * 260, v * 260) - 0.5) * min(1.0, 0.0015 / soft)
     if cloth[10] > 0.5 and zone == 0 and z > axes[0, 2]:

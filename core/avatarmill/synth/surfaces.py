@@ -164,7 +164,24 @@ def inflate(points: Float, faces: Index, clearance: Float, steps: int) -> Float:
     out = ((relaxed - points) * normals).sum(1)
     lifted = relaxed + normals * np.maximum(clearance - out, 0)[:, None]
     # The push leaves small steps between vertices; one more round takes them out.
-    return smooth(lifted, mean, 1) + normals * 0.001
+    return smooth_border(smooth(lifted, mean, 1) + normals * 0.001, faces, 12)
+
+
+def smooth_border(points: Float, faces: Index, steps: int) -> Float:
+    """Smooth the open edges of a surface along themselves: hems and necklines become lines."""
+    edges = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
+    pairs, count = np.unique(edges, axis=0, return_counts=True)
+    open_edges = pairs[count == 1]
+    row = open_edges.reshape(-1)
+    column = open_edges[:, ::-1].reshape(-1)
+    size = len(points)
+    links = coo_matrix((np.ones(len(row), np.float32), (row, column)), (size, size)).tocsr()
+    degree = np.asarray(links.sum(1)).reshape(-1)
+    border = np.flatnonzero(degree == 2)
+    smoothed = points.copy()
+    for _ in range(steps):
+        smoothed[border] = 0.5 * smoothed[border] + 0.25 * (links @ smoothed)[border]
+    return smoothed
 
 
 def loft(rings: Float, *, closed: bool) -> tuple[Float, Index]:
