@@ -50,11 +50,15 @@ def test_no_anchor_on_inner_surfaces(body: Body) -> None:
 
 
 def test_anchors_are_spread(nano: Anchors) -> None:
-    distance = torch.cdist(nano.position, nano.position).fill_diagonal_(1.0).amin(1)
-    body_only = ~torch.isin(nano.part.long(), torch.tensor(part_ids(*HEAD_PARTS, *HAND_PARTS)))
-    # 640 points on about 1.6 m^2: an even spread keeps them some 4 cm apart.
-    assert distance[body_only].min() > 0.02
-    assert distance.min() > 0.006
+    special = torch.isin(nano.part.long(), torch.tensor(part_ids(*HEAD_PARTS, *HAND_PARTS)))
+
+    def nearest(points: torch.Tensor) -> torch.Tensor:
+        return torch.cdist(points, points).fill_diagonal_(1.0).amin(1)
+
+    # 640 points on about 1.6 m^2: an even spread keeps them some 4 cm apart, but for a few
+    # beside the denser head and hands.
+    assert nearest(nano.position[~special]).quantile(0.02) > 0.035
+    assert nearest(nano.position).amin() > 0.006
 
 
 def test_position_normal_and_weights_come_from_the_face(body: Body, nano: Anchors) -> None:

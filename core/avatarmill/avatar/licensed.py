@@ -4,6 +4,7 @@ The package and the body files are for non-commercial use under their own licenc
 train or ship goes through here.
 """
 
+import zipfile
 from pathlib import Path
 from types import ModuleType
 
@@ -109,6 +110,8 @@ def _refuse_pickles(path: Path) -> None:
         raise FileNotFoundError(f"no body at {path}; give the path of a SMPLX_*.npz")
     if path.suffix != ".npz":
         raise ValueError(f"{path} is not an npz; use the .npz of SMPL-X, the .pkl can run code")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is not an npz archive; download it again")
     with np.load(path, allow_pickle=False) as archive:
         for name in archive.files:
             try:
