@@ -197,7 +197,10 @@ def _axes(figure: Figure) -> NDArray[np.float64]:
     joints, scale = figure.joints.astype(np.float64), figure.height / 1.7
     trunk = [*joints[3], 0.17 * scale]
     arms = [[*joints[16], 0.065 * scale], [*joints[17], 0.065 * scale]]
-    legs = [[*(joints[1] + joints[4]) / 2, 0.09 * scale], [*(joints[2] + joints[5]) / 2, 0.09 * scale]]
+    legs = [
+        [*(joints[1] + joints[4]) / 2, 0.09 * scale],
+        [*(joints[2] + joints[5]) / 2, 0.09 * scale],
+    ]
     return np.array([trunk, *arms, *legs])
 
 

@@ -68,7 +68,9 @@ def jitter(rng: np.random.Generator, rgb: Color, *, spread: float = 5.0) -> Colo
 
 def _pick_color(rng: np.random.Generator, *, sober: bool) -> Color:
     """A colour of a random basic term; `sober` prefers what trousers and shoes are made of."""
-    likely = {"black": 4, "blue": 4, "grey": 3, "brown": 3, "white": 1.5, "green": 1} if sober else {}
+    likely = (
+        {"black": 4, "blue": 4, "grey": 3, "brown": 3, "white": 1.5, "green": 1} if sober else {}
+    )
     chance = np.array([likely.get(term, 0.4 if sober else 1.0) for term in COLOR_TERMS])
     term = str(rng.choice(COLOR_TERMS, p=chance / chance.sum()))
     exemplars = color_exemplars(term)
@@ -101,7 +103,9 @@ def _sample_hair(rng: np.random.Generator, skin: Color, age: str) -> Color:
         chance *= [0.4, 0.5, 0.4, 0.3, 12, 25]
     if age == "child":
         chance *= [1, 1, 1.5, 1, 0, 0]
-    term = str(rng.choice(("black", "brown", "blond", "red", "grey", "white"), p=chance / chance.sum()))
+    term = str(
+        rng.choice(("black", "brown", "blond", "red", "grey", "white"), p=chance / chance.sum())
+    )
     exemplars = hair_exemplars(term)
     return jitter(rng, exemplars[rng.integers(len(exemplars))], spread=2.5)
 

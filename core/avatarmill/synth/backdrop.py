@@ -124,9 +124,7 @@ def _enclosure(o, x, y, z, t, wall, scene, shadow, foot):  # type: ignore[no-unt
     else:
         index = 4 if z > 0 else 3
     s = surfaces[index]
-    tr, tg, tb = texture(
-        int(s[6]), pz if wall == 0 else px, pz if wall == 1 else py, s, foot * t
-    )
+    tr, tg, tb = texture(int(s[6]), pz if wall == 0 else px, pz if wall == 1 else py, s, foot * t)
     r, g, b = irradiance(light, nx, ny, nz, lit)
     r, g, b = r * tr, g * tg, b * tb
     if kind == ROOM:  # corners gather less light

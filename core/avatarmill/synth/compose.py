@@ -187,9 +187,7 @@ def compose(buffer, mesh, look, camera, light, shadow, backdrop, image, mask):  
                     f = face[s * y + j, s * x + i]
                     if f >= 0:
                         w = barycentric[s * y + j, s * x + i]
-                        r, g, b = _shade(
-                            f, w[0], w[1], w[2], mesh, look, eye, light, shadow, foot
-                        )
+                        r, g, b = _shade(f, w[0], w[1], w[2], mesh, look, eye, light, shadow, foot)
                         red, green, blue, covered = red + r, green + g, blue + b, covered + 1
             total = count * count
             rest = total - covered

@@ -233,16 +233,12 @@ def _square(mask: Bytes, margin: float) -> tuple[int, int, int]:
     return round((left + right - side) / 2), round((top + bottom - side) / 2), side
 
 
-def _resized(
-    image: Bytes, x0: int, y0: int, side: int, size: int, how: Image.Resampling
-) -> Bytes:
+def _resized(image: Bytes, x0: int, y0: int, side: int, size: int, how: Image.Resampling) -> Bytes:
     height, width = image.shape[:2]
     rows = np.clip(np.arange(y0, y0 + side), 0, height - 1)
     columns = np.clip(np.arange(x0, x0 + side), 0, width - 1)
     crop = image[rows[:, None], columns]
     if image.ndim == 2:  # a mask does not go on beyond the picture
-        inside = (np.arange(y0, y0 + side) == rows)[:, None] & (
-            np.arange(x0, x0 + side) == columns
-        )
+        inside = (np.arange(y0, y0 + side) == rows)[:, None] & (np.arange(x0, x0 + side) == columns)
         crop = np.where(inside, crop, 0)
     return np.asarray(Image.fromarray(crop).resize((size, size), how))

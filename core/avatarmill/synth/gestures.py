@@ -52,9 +52,7 @@ class Arms:
     """[2, F, 3]"""
 
 
-def wander(
-    rng: np.random.Generator, times: Array, channels: int, *, rate: float = 0.35
-) -> Array:
+def wander(rng: np.random.Generator, times: Array, channels: int, *, rate: float = 0.35) -> Array:
     """Smooth noise [F, channels] of about unit size: three sines a channel around `rate` Hz."""
     frequency = rate * rng.uniform(0.4, 1.6, (3, 1, channels))
     phase = rng.uniform(0, 2 * np.pi, (3, 1, channels))

@@ -180,5 +180,7 @@ def _falling_weights(figure: Figure, points: Float) -> Float:
     trunk = np.abs(figure.points[:, 0]) < 0.2
     nearest = cKDTree(figure.points[trunk]).query(points)[1]
     body[:] = figure.weights[trunk][nearest]
-    weights = (1 - low) * _rigid(len(points)) + low * (0.6 * body + 0.4 * _rigid(len(points), _UPPER_SPINE))
+    weights = (1 - low) * _rigid(len(points)) + low * (
+        0.6 * body + 0.4 * _rigid(len(points), _UPPER_SPINE)
+    )
     return (weights / weights.sum(1, keepdims=True)).astype(np.float32)

@@ -139,7 +139,12 @@ def _torso(rng: np.random.Generator, pose: Array, times: Array, turn: Rotation) 
 
 
 def _arms(
-    rng: np.random.Generator, pose: Array, times: Array, kind: MotionKind, lead: Array, lively: float
+    rng: np.random.Generator,
+    pose: Array,
+    times: Array,
+    kind: MotionKind,
+    lead: Array,
+    lively: float,
 ) -> None:
     """Arms, wrists and fingers; arms of a walker swing against the legs (`lead` > 0: left ahead)."""
     tracks = arm_tracks(rng, times, lively=lively)

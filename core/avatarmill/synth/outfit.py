@@ -124,7 +124,9 @@ def _dress_bottom(
             )
         )
         height = figure.points[:, 1]
-        hidden |= (np.abs(figure.points[:, 0]) < 0.3) & (height < waist - 0.02) & (height > hem + 0.12)
+        hidden |= (
+            (np.abs(figure.points[:, 0]) < 0.3) & (height < waist - 0.02) & (height > hem + 0.12)
+        )
         return hem
     share = rng.uniform(0.3, 0.55) if look.bottom == "shorts" else rng.uniform(0.96, 1.03)
     hem = _between(figure, share)
@@ -135,9 +137,7 @@ def _dress_bottom(
     surface = shell(figure, level, clearance, Material.BOTTOM, steps=6)
     wide = 0.006 + (0.045 if look.bottom == "trousers" else 0.03) * look.fit**1.5
     points = widen_legs(figure, surface.points, fit=wide)
-    surfaces.append(
-        Surface(points, surface.weights, surface.faces, surface.material, surface.zone)
-    )
+    surfaces.append(Surface(points, surface.weights, surface.faces, surface.material, surface.zone))
     hidden |= level > _MARGIN
     return hem
 

@@ -75,9 +75,9 @@ def actor_points(mesh: ActorMesh, transforms: Float, expression: Float) -> Float
     return points
 
 
-def shadow_map(points: Float, faces: NDArray[np.int32], towards: Array, size: int) -> tuple[
-    Array, Float
-]:
+def shadow_map(
+    points: Float, faces: NDArray[np.int32], towards: Array, size: int
+) -> tuple[Array, Float]:
     """The light's camera [3, 4] (pixels times depth) and its z-buffer [S, S] around an actor."""
     if size == 0:
         return np.eye(3, 4), np.zeros((0, 0), np.float32)
@@ -114,7 +114,11 @@ def render_frame(
     buffer = mesh_zbuffer(seen, mesh.faces, fine, s * view.width, s * view.height)
     light = scene.light.packed()
     light_view, depth = shadow_map(points, mesh.faces, scene.light.direction, config.shadow_size)
-    camera = (-rotation.T @ offset, np.ascontiguousarray(rotation.T), np.linalg.inv(view.intrinsics))
+    camera = (
+        -rotation.T @ offset,
+        np.ascontiguousarray(rotation.T),
+        np.linalg.inv(view.intrinsics),
+    )
     step = config.backdrop_step
     behind = np.empty(((view.height - 1) // step + 2, (view.width - 1) // step + 2, 3), np.float32)
     place = (scene.kind, scene.size, scene.surfaces, scene.boxes, scene.balls, light)
