@@ -7,7 +7,8 @@ from pathlib import Path
 from avatarmill.pipeline.children.supervise import Child
 from avatarmill.pipeline.decode import DecodeConfig, decode
 from avatarmill.pipeline.ingest import list_sources
-from avatarmill.pipeline.masks import MaskConfig, RefinedSegmenter
+from avatarmill.pipeline.mask_config import MaskConfig
+from avatarmill.pipeline.masks import create_segmenter
 from avatarmill.pipeline.people import PeopleConfig, find_people, people_child
 from avatarmill.pipeline.probe import ProbeConfig, probe, video_child
 from avatarmill.pipeline.shots import ShotConfig, find_shots
@@ -72,9 +73,14 @@ def _analyse_shot(
     people = find_people(child, frames, config.people)
     if isinstance(people, Reject):
         return people
-    segmenter = RefinedSegmenter(config.masks)
-    masks = tuple(
-        segmenter.segment(frames, track, raw)
-        for track, raw in zip(people.tracks, people.masks, strict=True)
-    )
-    return AnalysedShot(facts, shot, frames, people.tracks, masks, people.rejects)
+    segmenter = create_segmenter(config.masks)
+    tracks, masks, rejects = [], [], list(people.rejects)
+    for track, raw in zip(people.tracks, people.masks, strict=True):
+        mask = segmenter.segment(frames, track, raw)
+        if isinstance(mask, Reject):
+            rejects.append(mask)
+        else:
+            tracks.append(track)
+            masks.append(mask)
+    segmenter.close()
+    return AnalysedShot(facts, shot, frames, tuple(tracks), tuple(masks), tuple(rejects))

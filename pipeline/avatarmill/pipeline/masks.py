@@ -5,8 +5,6 @@ background, counted where the mask is sure, and the limbs between visible landma
 filter then lays the border on the image's own edges, which keeps hair and skirts.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import cv2
@@ -15,37 +13,15 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from avatarmill.pipeline.guided import guided_filter
-from avatarmill.pipeline.types import Bytes, Float, Frames, Track
-
-
-@dataclass(frozen=True, slots=True)
-class MaskConfig:
-    """How masks are made."""
-
-    sam2_checkpoint: Path | None = None
-    """Weights of `sam2`; None for the refined MediaPipe mask."""
-    sam2_model: str = "configs/sam2.1/sam2.1_hiera_t.yaml"
-    sam2_image_size: int = 1024
-    sam2_device: str = "cpu"
-    sam2_deadline_per_frame: float = 20.0
-    sam2_memory_limit_bytes: int = 12 << 30
-    colour_weight: float = 0.8
-    """Of the log ratio of person and background colours, where the raw mask is unsure."""
-    limb_weight: float = 2.0
-    """Log odds added on the bones between visible landmarks."""
-    edge_radius: float = 0.012
-    """Window of the guided filter, of the person's longer side."""
-    edge_epsilon: float = 1e-3
-
-    def __post_init__(self) -> None:
-        if self.sam2_checkpoint is not None and not self.sam2_checkpoint.is_file():
-            raise ValueError(f"MaskConfig.sam2_checkpoint {self.sam2_checkpoint} does not exist")
+from avatarmill.pipeline.mask_config import MaskConfig
+from avatarmill.pipeline.sam2_masks import Sam2Segmenter
+from avatarmill.pipeline.types import Bytes, Float, Frames, Reject, Track
 
 
 class Segmenter(Protocol):
     """Anything that gives the mask of a tracked person."""
 
-    def segment(self, frames: Frames, track: Track, raw: Bytes) -> Bytes:
+    def segment(self, frames: Frames, track: Track, raw: Bytes) -> Bytes | Reject:
         """[T, H, W] 0..255 over the frames of the track; `raw` [T, H, W] is MediaPipe's mask."""
 
     def close(self) -> None:
@@ -64,6 +40,11 @@ class RefinedSegmenter:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def create_segmenter(config: MaskConfig) -> Segmenter:
+    """`sam2` when a checkpoint is configured, the refined MediaPipe mask otherwise."""
+    return RefinedSegmenter(config) if config.sam2_checkpoint is None else Sam2Segmenter(config)
 
 
 def refine_masks(frames: Frames, track: Track, raw: Bytes, config: MaskConfig) -> Bytes:
@@ -136,7 +117,7 @@ def _refine_one(image: Bytes, raw: Bytes, body: Float, ratio: Float, config: Mas
     logit += config.colour_weight * unsure * ratio.reshape(-1)[_bins(image)]
     side = max(image.shape[:2])
     logit += config.limb_weight * _limbs(body, image.shape[:2], max(1, round(0.012 * side)))
-    posterior = 1 / (1 + np.exp(-2 * logit))
+    posterior: Float = (1 / (1 + np.exp(-2 * logit))).astype(np.float32)
     edges = guided_filter(
         image.astype(np.float32) / 255,
         posterior,

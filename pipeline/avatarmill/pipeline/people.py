@@ -1,8 +1,8 @@
 """The people of a shot: MediaPipe's landmarks cut into steady tracks, false persons turned away.
 
 MediaPipe follows one figure at a time and may jump to another, or see one in a wheel. A track is a
-run of frames in which the figure neither vanishes nor jumps, and whose body stays one body: limbs of
-constant length, sides that match, a face where the head is.
+run of frames in which the figure neither vanishes nor jumps, and whose body stays one body: limbs
+of constant length, sides that match, a face where the head is.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -37,7 +37,7 @@ class PeopleConfig:
     max_gap_seconds: float = 0.35
     """A figure unseen for longer ends its track."""
     max_motion: float = 0.9
-    """Displacement of the trunk between frames 0.1 s apart, in body sizes: above it another figure."""
+    """Displacement of the trunk within 0.1 s, in body sizes: above it another figure."""
     min_size: float = 0.06
     """Body size over the shorter image side: below it PERSON_TOO_SMALL."""
     max_limb_deviation: float = 0.14
@@ -170,8 +170,11 @@ def tracks_of(
     """
     found = np.flatnonzero(np.isfinite(landmarks.body[:, 0, 0]))
     if len(found) == 0:
+        stop = float(pts_seconds[-1]) + _step(pts_seconds)
         evidence = f"no figure in {len(pts_seconds)} frames"
-        return Reject(Reason.NO_PERSON, evidence, "people", level="shot")
+        return Reject(
+            Reason.NO_PERSON, evidence, "people", float(pts_seconds[0]), stop, level="shot"
+        )
     pieces = sorted(_pieces(landmarks.body, found, pts_seconds, config), key=len, reverse=True)
     kept: list[tuple[NDArray[np.int64], Landmarks]] = []
     rejects: list[Reject] = []

@@ -1,8 +1,8 @@
 """Is the tracked figure found again by somebody who has not been told where it is?
 
 A tracker that has once taken a wheel for a person holds on to it, steadily. A detector that sees a
-single mirrored frame, cut out around the track, does not repeat the mistake: a human body is its own
-mirror image to the model, an accident of texture is not.
+single mirrored frame, cut out around the track, does not repeat the mistake: to the model a human
+body is its own mirror image, an accident of texture is not.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""One strict pass over a whole file: every frame decodes or the file is rejected; cuts on the way."""
+"""One strict pass over a file: every frame decodes or the file is rejected; cuts on the way."""
 
 from dataclasses import dataclass
 

@@ -45,7 +45,7 @@ class Steadiness:
 
 
 def body_size(body: Float) -> NDArray[np.float32]:
-    """[F] size in pixels of bodies [F, 33, 4]: the longer of shoulder width and trunk; NaN if none."""
+    """[F] size in pixels of bodies [F, 33, 4]: the longer of shoulder width and trunk."""
     shoulders, hips = body[:, SHOULDERS, :2], body[:, HIPS, :2]
     width = np.linalg.norm(shoulders[:, 0] - shoulders[:, 1], axis=-1)
     trunk = np.linalg.norm(shoulders.mean(1) - hips.mean(1), axis=-1)

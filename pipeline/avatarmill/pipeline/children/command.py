@@ -1,4 +1,4 @@
-"""One run of a native command as a supervised child: output through a pipe, limits on everything."""
+"""One run of a native command as a supervised child, its output through a pipe."""
 
 import os
 import resource

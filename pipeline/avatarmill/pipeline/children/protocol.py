@@ -1,7 +1,7 @@
 """How a parent and its supervised child talk: length-prefixed JSON headers and raw array buffers.
 
-A message on the wire is an 8-byte big-endian header length, the UTF-8 JSON header
-`{"values": {...}, "arrays": [{"name", "dtype", "shape"}, ...]}`, then the arrays' bytes in that order.
+On the wire a message is an 8-byte big-endian header length, the UTF-8 JSON header
+`{"values": {...}, "arrays": [{"name", "dtype", "shape"}, ...]}`, then the arrays' bytes in order.
 Standard library and numpy only: the same file runs in the MediaPipe environment (numpy 1.26).
 Nothing is ever unpickled, and sizes are checked before memory is reserved, because the child may
 have been taken over by the bytes it decodes.
@@ -61,7 +61,7 @@ def encode(message: Message) -> Iterator[memoryview]:
     yield memoryview(_LENGTH.pack(len(header)) + header)
     for array in arrays.values():
         if array.size:
-            yield memoryview(array.reshape(-1)).cast("B")
+            yield array.reshape(-1).view(np.uint8).data
 
 
 def decode(read_exactly: ReadExactly) -> Message:
@@ -102,15 +102,15 @@ def _read_arrays(
             raise ProtocolError(f"arrays larger than {MAX_ARRAY_BYTES} bytes in one message")
         array = np.empty(shape, dtype)
         if num_bytes:
-            read_exactly(memoryview(array.reshape(-1)).cast("B"))
+            read_exactly(array.reshape(-1).view(np.uint8).data)
         yield name, array
 
 
 def serve(handlers: Mapping[str, Handler]) -> NoReturn:
     """Answers requests on standard input until it closes; the main function of every child.
 
-    The first message out is the greeting that ends the parent's wait. A request names its handler in
-    `values["call"]`. An exception of a handler ends the process with its traceback on standard
+    The first message out is a greeting that ends the parent's wait. A request names its handler
+    in `values["call"]`. An exception of a handler ends the process with its traceback on standard
     error: the parent reports it and starts a fresh child, so no state survives a failure.
     """
     requests = sys.stdin.buffer

@@ -1,4 +1,4 @@
-"""The child that opens video files with PyAV: what the container says, and one pass over all frames.
+"""The child that opens video files with PyAV: declared facts, and one pass over all frames.
 
 No container outside the whitelist is opened, no protocol but `file` is followed: a text that is a
 concat script or a playlist would make the demuxer read other files.
@@ -38,10 +38,9 @@ def probe(request: Message) -> Message:
 def scan(request: Message) -> Message:
     """Decodes every frame once, strictly; finds cuts and dissolves on the way.
 
-    Replies with `pts_seconds` [F] float64, `transitions` [C, 2] int64 (rows [begin, end) that belong
-    to no shot, begin == end for a cut) and the counts `expected` (frames the container declares,
-    0 = unknown), `discarded`, `corrupt`, and `error` (text of the first error, empty for a clean
-    file).
+    Replies with `pts_seconds` [F] float64, `transitions` [C, 2] int64 (rows [begin, end) that
+    belong to no shot, begin == end for a cut), the counts `expected` (declared frames, 0 =
+    unknown), `discarded`, `corrupt`, and `error` (text of the first error, empty if clean).
     """
     pts: list[float] = []
     counts: dict[str, Any] = {"expected": 0, "discarded": 0, "corrupt": 0, "error": ""}
@@ -76,7 +75,8 @@ def _open(request: Message) -> InputContainer:
         "max_pixels": str(request.values["max_pixels"]),
     }
     # The prefix keeps a colon in a file's name from being read as a protocol.
-    return av.open("file:" + str(request.values["path"]), options=options)
+    container: InputContainer = av.open("file:" + str(request.values["path"]), options=options)
+    return container
 
 
 def _facts(container: InputContainer, stream: VideoStream) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def _facts(container: InputContainer, stream: VideoStream) -> dict[str, Any]:
 
 
 def _duration(container: InputContainer, stream: VideoStream) -> float:
-    if stream.duration is not None:
+    if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     tag = stream.metadata.get("DURATION", "")
     if tag.count(":") == 2:
