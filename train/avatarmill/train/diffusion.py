@@ -52,6 +52,7 @@ logger = logging.getLogger(__name__)
 
 CONFIG_NAME = "diffusion"
 LOSS_LOG = "loss.csv"
+WEIGHTS_NAME = "diffusion.safetensors"
 CHECKPOINTS = "checkpoints"
 
 _MOMENT_SAMPLES = 8192
@@ -65,7 +66,7 @@ class DiffusionTrainConfig:
     tokens: Path
     """Folder of token shards."""
     out: Path
-    """Receives checkpoints/, loss.csv and diffusion_SIZE.safetensors; resumed if it has them."""
+    """Receives checkpoints/, loss.csv and diffusion.safetensors; resumed if it has them."""
     size: SizeName = "nano"
     steps: int = 4000
     """Optimizer steps over the whole run."""
@@ -115,7 +116,7 @@ class DiffusionTrainConfig:
     @property
     def weights(self) -> Path:
         """Where the trained weights go."""
-        return self.out / f"diffusion_{self.size}.safetensors"
+        return self.out / WEIGHTS_NAME
 
     def recipe(self) -> "DiffusionTrainConfig":
         """The configuration less what does not change the result: what a resume must share."""

@@ -11,11 +11,12 @@ import webdataset as wds
 from torch import Tensor
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
-from avatarmill.records.commit import PARTS, list_commits
+from avatarmill.records.commit import COMMITS, PARTS, list_commits
 from avatarmill.records.index import read_rows
 from avatarmill.records.token import TokenSample, token_from_members
 from avatarmill.records.tombstones import buried
 
+TOKENS = "tokens"
 SHUFFLE_BUFFER = 4096
 """Samples held while shuffling; about 18 KB each at nano size."""
 
@@ -54,9 +55,13 @@ class TokenBatch:
 def list_shards(folder: Path) -> list[Shard]:
     """The committed shards of a folder, in order of their groups; tombstones honoured.
 
+    `folder` may also be a run's whole output, which holds them in tokens/.
+
     Raises:
         ValueError: no visible sample at all.
     """
+    if not (folder / COMMITS).is_dir() and (folder / TOKENS / COMMITS).is_dir():
+        folder = folder / TOKENS
     hidden = buried(folder)
     shards = []
     for commit in list_commits(folder):

@@ -5,7 +5,7 @@ and one body-shape token), L text tokens, C latent channels, W width, H heads.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -57,9 +57,11 @@ SizeName = Literal["tiny", "nano", "base"]
 SIZES: dict[SizeName, MMDiTConfig] = {"tiny": TINY, "nano": NANO, "base": BASE}
 
 
-@dataclass(frozen=True, slots=True)
-class Velocity:
-    """What the network predicts, in units of the latents and of the shape coefficients."""
+class Velocity(NamedTuple):
+    """What the network predicts, in units of the latents and of the shape coefficients.
+
+    A tuple, because DeepSpeed's ZeRO-3 hooks must find the tensors in it.
+    """
 
     latent: Tensor
     """[B, T, C]."""
