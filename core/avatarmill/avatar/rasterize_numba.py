@@ -38,10 +38,11 @@ class _Rasterize(torch.autograd.Function):
         lens = _array(cameras.intrinsics), _array(cameras.world_to_camera)
         shapes = _array(means), _array(rotations), _array(scales), _array(opacities)
         paint, backdrop = _array(colors), _array(background)
-        splats, boxes = project_forward(*shapes, *lens, *size)
+        workers = get_num_threads()
+        splats, boxes = project_forward(*shapes, *lens, *size, workers)
         offsets, ids, starts = bin_tiles(splats, boxes, *grid)
         color, light, depth, last = blend_forward(
-            splats, paint, offsets, ids, backdrop, *size, *grid, get_num_threads()
+            splats, paint, offsets, ids, backdrop, *size, *grid, workers
         )
         alpha = 1.0 - light
         depth /= np.maximum(alpha, MIN_COVERAGE)
@@ -55,6 +56,7 @@ class _Rasterize(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad_color, grad_alpha, grad_depth = (_array(grad) for grad in grads)
+        workers = get_num_threads()
         light, last, alpha, depth = ctx.pixels
         splats, boxes, offsets, ids, starts = ctx.lists
         # Expected depth is a quotient: hand its gradient on to the weighted sum and to alpha.
@@ -64,10 +66,15 @@ class _Rasterize(torch.autograd.Function):
         grad_behind += np.einsum("chwd,cd->chw", grad_color, ctx.backdrop)
         slots = blend_backward(
             *(splats, ctx.paint, offsets, ids, boxes, starts, light, last),
-            *(grad_color, grad_behind, grad_sum, *ctx.grid, get_num_threads()),
+            *(grad_color, grad_behind, grad_sum, *ctx.grid, workers),
         )
-        results = project_backward(*ctx.shapes, *ctx.lens, *ctx.size, boxes, starts, slots)
-        return (*(torch.from_numpy(result) for result in results), None, None)
+        table = torch.from_numpy(
+            project_backward(*ctx.shapes, *ctx.lens, *ctx.size, boxes, starts, slots, workers)
+        )
+        means, rotations, scales, opacities, colors = table.split(
+            [3, 4, 3, 1, table.shape[1] - 11], dim=1
+        )
+        return means, rotations, scales, opacities[:, 0], colors, None, None
 
 
 def rasterize_numba(
@@ -88,12 +95,11 @@ def contributions_numba(gaussians: Gaussians, cameras: Cameras) -> Tensor:
     size = cameras.width, cameras.height
     grid = tile_grid(*size)
     shapes = [_array(tensor) for tensor in gaussians.tensors()[:4]]
-    splats, boxes = project_forward(
-        *shapes, _array(cameras.intrinsics), _array(cameras.world_to_camera), *size
-    )
+    workers = get_num_threads()
+    lens = _array(cameras.intrinsics), _array(cameras.world_to_camera)
+    splats, boxes = project_forward(*shapes, *lens, *size, workers)
     offsets, ids, starts = bin_tiles(splats, boxes, *grid)
     white, black = np.ones((len(gaussians), 1), np.float32), np.zeros((len(cameras), 1), np.float32)
-    workers = get_num_threads()
     color, light, _, last = blend_forward(splats, white, offsets, ids, black, *size, *grid, workers)
     # A weight is the gradient of the image's sum with respect to one white channel.
     slots = blend_backward(

@@ -90,7 +90,9 @@ def _covariance(work):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, parallel=True)
-def project_forward(means, rotations, scales, opacities, intrinsics, poses, width, height):  # type: ignore[no-untyped-def]
+def project_forward(  # type: ignore[no-untyped-def]
+    means, rotations, scales, opacities, intrinsics, poses, width, height, workers
+):
     """Screen splats [C, N, 8] (columns above) and their half-open tile boxes [C, N, 4].
 
     The box (tx0, ty0, tx1, ty1) is empty (all zero) for Gaussians that are not drawn. REACH is the
@@ -99,36 +101,44 @@ def project_forward(means, rotations, scales, opacities, intrinsics, poses, widt
     cameras, count = poses.shape[0], means.shape[0]
     splats = np.zeros((cameras, count, SPLAT_WIDTH), np.float32)
     boxes = np.zeros((cameras, count, 4), np.int32)
-    for flat in prange(cameras * count):
-        c, n = flat // count, flat % count
-        pose = poses[c]
-        z = pose[2, 0] * means[n, 0] + pose[2, 1] * means[n, 1] + pose[2, 2] * means[n, 2]
-        if not z + pose[2, 3] >= NEAR_PLANE:
-            continue
+    jobs = cameras * count
+    for worker in prange(workers):
         work = np.empty((4, 3, 3))
-        x, y, z, _, _, _ = _linearise(
-            means[n], rotations[n], scales[n], intrinsics[c], pose, width, height, work
-        )
-        xx, xy, yy, det_sharp = _covariance(work)
-        det = det_sharp + EPS2D * (xx + yy + EPS2D)
-        opacity = opacities[n] * np.sqrt(det_sharp / det)
-        if not opacity >= ALPHA_THRESHOLD:
-            continue
-        reach = 2.0 * np.log(opacity / ALPHA_THRESHOLD)
-        px = intrinsics[c, 0, 0] * x / z + intrinsics[c, 0, 2]
-        py = intrinsics[c, 1, 1] * y / z + intrinsics[c, 1, 2]
-        rx, ry = np.sqrt(reach * (xx + EPS2D)), np.sqrt(reach * (yy + EPS2D))
-        # Pixel i is touched where its centre i + 0.5 lies within the ellipse's bounding box.
-        x0, x1 = max(np.ceil(px - rx - 0.5), 0.0), min(np.floor(px + rx - 0.5), width - 1.0)
-        y0, y1 = max(np.ceil(py - ry - 0.5), 0.0), min(np.floor(py + ry - 0.5), height - 1.0)
-        if not (x0 <= x1 and y0 <= y1):
-            continue
-        boxes[c, n, 0], boxes[c, n, 2] = int(x0) // TILE, int(x1) // TILE + 1
-        boxes[c, n, 1], boxes[c, n, 3] = int(y0) // TILE, int(y1) // TILE + 1
-        splat = splats[c, n]
-        splat[X], splat[Y], splat[DEPTH], splat[OPACITY], splat[REACH] = px, py, z, opacity, reach
-        splat[CONIC_XX], splat[CONIC_XY] = (yy + EPS2D) / det, -xy / det
-        splat[CONIC_YY] = (xx + EPS2D) / det
+        for flat in range(jobs * worker // workers, jobs * (worker + 1) // workers):
+            c, n = flat // count, flat % count
+            pose = poses[c]
+            z = pose[2, 0] * means[n, 0] + pose[2, 1] * means[n, 1] + pose[2, 2] * means[n, 2]
+            if not z + pose[2, 3] >= NEAR_PLANE:
+                continue
+            x, y, z, _, _, _ = _linearise(
+                means[n], rotations[n], scales[n], intrinsics[c], pose, width, height, work
+            )
+            xx, xy, yy, det_sharp = _covariance(work)
+            det = det_sharp + EPS2D * (xx + yy + EPS2D)
+            opacity = opacities[n] * np.sqrt(det_sharp / det)
+            if not opacity >= ALPHA_THRESHOLD:
+                continue
+            reach = 2.0 * np.log(opacity / ALPHA_THRESHOLD)
+            px = intrinsics[c, 0, 0] * x / z + intrinsics[c, 0, 2]
+            py = intrinsics[c, 1, 1] * y / z + intrinsics[c, 1, 2]
+            rx, ry = np.sqrt(reach * (xx + EPS2D)), np.sqrt(reach * (yy + EPS2D))
+            # Pixel i is touched where its centre i + 0.5 lies within the ellipse's bounding box.
+            x0, x1 = max(np.ceil(px - rx - 0.5), 0.0), min(np.floor(px + rx - 0.5), width - 1.0)
+            y0, y1 = max(np.ceil(py - ry - 0.5), 0.0), min(np.floor(py + ry - 0.5), height - 1.0)
+            if not (x0 <= x1 and y0 <= y1):
+                continue
+            boxes[c, n, 0], boxes[c, n, 2] = int(x0) // TILE, int(x1) // TILE + 1
+            boxes[c, n, 1], boxes[c, n, 3] = int(y0) // TILE, int(y1) // TILE + 1
+            splat = splats[c, n]
+            splat[X], splat[Y], splat[DEPTH], splat[OPACITY], splat[REACH] = (
+                px,
+                py,
+                z,
+                opacity,
+                reach,
+            )
+            splat[CONIC_XX], splat[CONIC_XY] = (yy + EPS2D) / det, -xy / det
+            splat[CONIC_YY] = (xx + EPS2D) / det
     return splats, boxes
 
 
@@ -177,17 +187,18 @@ def _camera_backward(grad, grad_w, camera_point, intrinsics, pose, out):  # type
     """Add the gradient of the world mean through J, the screen position and the depth."""
     x, y, z, u, v = camera_point
     fx, fy = np.float64(intrinsics[0, 0]), np.float64(intrinsics[1, 1])
-    grad_j = np.zeros((2, 3))  # J = [[fx / z, 0, -fx u / z], [0, fy / z, -fy v / z]]
-    for i in range(2):
-        for k in range(3):
-            for j in range(3):
-                grad_j[i, k] += grad_w[i, j] * pose[k, j]
-    grad_u, grad_v = -fx / z * grad_j[0, 2], -fy / z * grad_j[1, 2]
+    # Gradient of J = [[fx / z, 0, -fx u / z], [0, fy / z, -fy v / z]] = W R^T where it is not zero.
+    w0, w1, r0, r1, r2 = grad_w[0], grad_w[1], pose[0], pose[1], pose[2]
+    j00 = w0[0] * r0[0] + w0[1] * r0[1] + w0[2] * r0[2]
+    j11 = w1[0] * r1[0] + w1[1] * r1[1] + w1[2] * r1[2]
+    j02 = w0[0] * r2[0] + w0[1] * r2[1] + w0[2] * r2[2]
+    j12 = w1[0] * r2[0] + w1[1] * r2[1] + w1[2] * r2[2]
+    grad_u, grad_v = -fx / z * j02, -fy / z * j12
     gx = fx / z * grad[X]
     gy = fy / z * grad[Y]
     gz = grad[DEPTH] - (fx * x * grad[X] + fy * y * grad[Y]) / (z * z)
-    gz -= (fx * grad_j[0, 0] + fy * grad_j[1, 1]) / (z * z)
-    gz += (fx * u * grad_j[0, 2] + fy * v * grad_j[1, 2]) / (z * z)
+    gz -= (fx * j00 + fy * j11) / (z * z)
+    gz += (fx * u * j02 + fy * v * j12) / (z * z)
     if u == x / z:
         gx += grad_u / z
         gz -= grad_u * x / (z * z)
@@ -198,55 +209,66 @@ def _camera_backward(grad, grad_w, camera_point, intrinsics, pose, out):  # type
         out[j] += pose[0, j] * gx + pose[1, j] * gy + pose[2, j] * gz
 
 
+@njit(cache=True)
+def _splat_backward(  # type: ignore[no-untyped-def]
+    mean, rotation, scale, opacity, intrinsics, pose, width, height, grad, work, totals
+):
+    """Add a Gaussian's gradient through one camera to totals (columns as below, 0-10).
+
+    `grad` [7] is the gradient of its splat; `work` [7, 3, 3] is scratch.
+    """
+    x, y, z, u, v, inverse_norm = _linearise(
+        mean, rotation, scale, intrinsics, pose, width, height, work
+    )
+    grad_a, grad_w, grad_q = work[4], work[5], work[6]
+    totals[10] += _conic_backward(work, grad, opacity, grad_a)
+    for j in range(3):
+        for i in range(2):
+            grad_w[i, j] = (
+                grad_a[i, 0] * work[1, j, 0]
+                + grad_a[i, 1] * work[1, j, 1]
+                + grad_a[i, 2] * work[1, j, 2]
+            )
+        for i in range(3):
+            grad_m = work[2, 0, i] * grad_a[0, j] + work[2, 1, i] * grad_a[1, j]
+            totals[7 + j] += work[0, i, j] * grad_m
+            grad_q[i, j] = grad_m * scale[j]
+    _quaternion_backward(rotation, inverse_norm, grad_q, totals[3:7])
+    _camera_backward(grad, grad_w, (x, y, z, u, v), intrinsics, pose, totals[0:3])
+
+
 @njit(cache=True, parallel=True)
 def project_backward(  # type: ignore[no-untyped-def]
-    means, rotations, scales, opacities, intrinsics, poses, width, height, boxes, starts, slots
-):
-    """Gradients of (means, rotations, scales, opacities, colors) from the per-tile gradients.
+    means, rotations, scales, opacities, intrinsics, poses, width, height, boxes, starts, slots,
+    workers,
+):  # fmt: skip
+    """Gradients of the Gaussians from the per-tile gradients, [N, 11 + D].
 
-    `slots` [E, 7 + D] holds each Gaussian's tiles one after the other from starts[c, n]; they are
-    summed in that order and the cameras in theirs, so that the result never depends on threads.
+    Columns: mean 0-2, rotation 3-6, scale 7-9, opacity 10, then the channels. `slots` [E, 7 + D]
+    holds each Gaussian's tiles one after the other from starts[c, n]; they are summed in that order
+    and the cameras in theirs, so that the result never depends on threads.
     """
     count, channels = means.shape[0], slots.shape[1] - REACH
-    grad_means = np.zeros((count, 3), np.float32)
-    grad_rotations = np.zeros((count, 4), np.float32)
-    grad_scales = np.zeros((count, 3), np.float32)
-    grad_opacities = np.zeros(count, np.float32)
-    grad_colors = np.zeros((count, channels), np.float32)
-    for n in prange(count):
-        work, grad_a = np.empty((4, 3, 3)), np.empty((2, 3))
-        grad_w, grad_q = np.empty((2, 3)), np.empty((3, 3))
-        totals = np.zeros(11)  # mean 0-2, rotation 3-6, scale 7-9, opacity 10
-        colors = np.zeros(channels)
-        for c in range(poses.shape[0]):
-            box = boxes[c, n]
-            tiles = (box[2] - box[0]) * (box[3] - box[1])
-            if tiles == 0:
-                continue
-            grad = np.zeros(REACH)
-            for slot in range(starts[c, n], starts[c, n] + tiles):
-                for k in range(REACH):
-                    grad[k] += slots[slot, k]
-                for k in range(channels):
-                    colors[k] += slots[slot, REACH + k]
-            x, y, z, u, v, inverse_norm = _linearise(
-                means[n], rotations[n], scales[n], intrinsics[c], poses[c], width, height, work
-            )
-            totals[10] += _conic_backward(work, grad, opacities[n], grad_a)
-            for j in range(3):
-                for i in range(2):
-                    grad_w[i, j] = (
-                        grad_a[i, 0] * work[1, j, 0]
-                        + grad_a[i, 1] * work[1, j, 1]
-                        + grad_a[i, 2] * work[1, j, 2]
-                    )
-                for i in range(3):
-                    grad_m = work[2, 0, i] * grad_a[0, j] + work[2, 1, i] * grad_a[1, j]
-                    totals[7 + j] += work[0, i, j] * grad_m
-                    grad_q[i, j] = grad_m * scales[n, j]
-            _quaternion_backward(rotations[n], inverse_norm, grad_q, totals[3:7])
-            _camera_backward(grad, grad_w, (x, y, z, u, v), intrinsics[c], poses[c], totals[0:3])
-        grad_means[n], grad_rotations[n], grad_scales[n] = totals[0:3], totals[3:7], totals[7:10]
-        grad_opacities[n] = totals[10]
-        grad_colors[n] = colors
-    return grad_means, grad_rotations, grad_scales, grad_opacities, grad_colors
+    grads = np.empty((count, 11 + channels), np.float32)
+    for worker in prange(workers):
+        work, grad, totals = np.zeros((7, 3, 3)), np.empty(REACH), np.empty(11 + channels)
+        for n in range(count * worker // workers, count * (worker + 1) // workers):
+            totals[:] = 0.0
+            for c in range(poses.shape[0]):
+                box = boxes[c, n]
+                tiles = (box[2] - box[0]) * (box[3] - box[1])
+                if tiles == 0:
+                    continue
+                grad[:] = 0.0
+                for slot in range(starts[c, n], starts[c, n] + tiles):
+                    for k in range(REACH):
+                        grad[k] += slots[slot, k]
+                    for k in range(channels):
+                        totals[11 + k] += slots[slot, REACH + k]
+                _splat_backward(
+                    means[n], rotations[n], scales[n], opacities[n], intrinsics[c], poses[c],
+                    width, height, grad, work, totals,
+                )  # fmt: skip
+            for k in range(11 + channels):
+                grads[n, k] = totals[k]
+    return grads

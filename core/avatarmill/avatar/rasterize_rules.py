@@ -1,4 +1,8 @@
-"""The numbers that all rasterizers share: gsplat 1.5's conventions for `antialiased` mode."""
+"""The numbers that all rasterizers share: gsplat 1.5's conventions for `antialiased` mode.
+
+numba keeps compiled kernels beside the file that defines them and looks at that file only: after a
+change here, or in a helper imported by a kernel, delete the `__pycache__/*.nb?` files.
+"""
 
 EPS2D = 0.3
 """Variance in square pixels added to both axes of every projected Gaussian."""

@@ -68,7 +68,7 @@ def mesh_zbuffer(
             f"faces name vertices {triangles.min()}..{triangles.max()} of a mesh of {len(points)}"
         )
     planes, boxes = _set_up(points, triangles, _lens(intrinsics), width, height, near)
-    depth = np.full((height, width), np.inf, dtype=np.float32)
+    depth = np.empty((height, width), dtype=np.float32)
     face = np.full((height, width), -1, dtype=np.int32)
     barycentric = np.zeros((height, width, 3), dtype=np.float32)
     bands = min(height, BANDS_PER_THREAD * get_num_threads())
@@ -115,7 +115,8 @@ def _set_up(vertices, faces, lens, width, height, near):  # type: ignore[no-unty
     Homogeneous rasterization (Olano and Greer 1997): with corners as (fx x + cx z, fy y + cy z, z),
     the cross product of two corners is the edge function of the third one's barycentric weight over
     z. It needs no clipping, and a shared edge gives exactly opposite numbers to its two faces, so
-    that no pixel falls between them. The tenth number is 1 / determinant.
+    that no pixel falls between them. Faces seen from behind are negated: inside is always >= 0.
+    The tenth number is 1 / |determinant|, which turns the sum of the three into 1 / z.
     """
     count = faces.shape[0]
     planes = np.empty((count, 10))
@@ -142,40 +143,48 @@ def _set_up(vertices, faces, lens, width, height, near):  # type: ignore[no-unty
         )
         if volume == 0.0:
             boxes[f] = 0  # seen edge-on
-        else:
-            planes[f, 9] = 1.0 / volume
+            continue
+        if volume < 0.0:
+            planes[f] = -planes[f]
+        planes[f, 9] = 1.0 / abs(volume)
     return planes, boxes
 
 
 @njit(cache=True, parallel=True)
 def _fill(planes, boxes, near, bands, depth, face, barycentric):  # type: ignore[no-untyped-def]
     """Draw every face into its band of rows; bands are independent, so threads never meet."""
-    height = depth.shape[0]
+    height, width = depth.shape
+    nearest = np.float32(1.0 / near)
     for band in prange(bands):
         top, bottom = height * band // bands, height * (band + 1) // bands
+        depth[top:bottom] = 0.0  # holds 1 / z while faces compete: nothing is divided for losers
         for f in range(planes.shape[0]):
-            y0, y1 = max(top, boxes[f, 1]), min(bottom, boxes[f, 3])
-            if y0 >= y1:
-                continue
             p = planes[f]
-            side = 1.0 if p[9] > 0.0 else -1.0
-            for y in range(y0, y1):
+            for y in range(max(top, boxes[f, 1]), min(bottom, boxes[f, 3])):
                 v = y + 0.5
                 row0 = p[1] * v + p[2]
                 row1 = p[4] * v + p[5]
                 row2 = p[7] * v + p[8]
                 for x in range(boxes[f, 0], boxes[f, 2]):
                     u = x + 0.5
-                    w0 = p[0] * u + row0
-                    w1 = p[3] * u + row1
-                    w2 = p[6] * u + row2
-                    if w0 * side < 0.0 or w1 * side < 0.0 or w2 * side < 0.0:
-                        continue
-                    total = w0 + w1 + w2
-                    z = 1.0 / (total * p[9])
-                    if z >= near and np.float32(z) < depth[y, x]:
-                        depth[y, x] = z
-                        face[y, x] = f
-                        barycentric[y, x, 0] = w0 / total
-                        barycentric[y, x, 1] = w1 / total
-                        barycentric[y, x, 2] = w2 / total
+                    w0, w1, w2 = p[0] * u + row0, p[3] * u + row1, p[6] * u + row2
+                    if w0 >= 0.0 and w1 >= 0.0 and w2 >= 0.0:
+                        closeness = np.float32((w0 + w1 + w2) * p[9])
+                        if depth[y, x] < closeness <= nearest:
+                            depth[y, x] = closeness
+                            face[y, x] = f
+        for y in range(top, bottom):
+            for x in range(width):
+                f = face[y, x]
+                if f < 0:
+                    depth[y, x] = np.inf
+                    continue
+                p, u, v = planes[f], x + 0.5, y + 0.5
+                w0 = p[0] * u + (p[1] * v + p[2])
+                w1 = p[3] * u + (p[4] * v + p[5])
+                w2 = p[6] * u + (p[7] * v + p[8])
+                share = 1.0 / (w0 + w1 + w2)
+                depth[y, x] = share / p[9]
+                barycentric[y, x, 0] = w0 * share
+                barycentric[y, x, 1] = w1 * share
+                barycentric[y, x, 2] = w2 * share
