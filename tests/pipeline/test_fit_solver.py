@@ -58,7 +58,9 @@ def test_step_equals_a_dense_solve(frames: int, shared: int) -> None:
     expected = torch.linalg.solve(dense(normal, near, far, own), right)
     frame, common = solve_step(normal, smooth, steps, damping=0.0)
     if shared:
-        torch.testing.assert_close(torch.cat((frame.flatten(), common)), expected, rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(
+            torch.cat((frame.flatten(), common)), expected, rtol=1e-5, atol=1e-7
+        )
     else:
         torch.testing.assert_close(frame.flatten(), expected, rtol=1e-5, atol=1e-7)
 

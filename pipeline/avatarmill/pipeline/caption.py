@@ -26,11 +26,16 @@ _MIN_PIXELS = 30
 """Pixels over all crops below which a part counts as not seen."""
 _MIN_CONFIDENCE = 0.55
 """Confidence of a part's joint below which its label is not believed in that frame."""
-_SKIN_DISTANCE = 16.0
-"""CIELAB distance to the face, lightness halved, below which a part counts as bare."""
+_LIMB_DISTANCE = 26.0
+"""CIELAB distance to the face, lightness halved, below which a limb may be bare: the light on
+an arm differs from that on the face, and the cloth beside it decides."""
+_SKIN_DISTANCE = 9.0
+"""The same for torso, scalp and feet, which have no cloth beside them to compare with."""
+_BARE_ARM = 0.8
+"""Bare fraction of the upper arm above which there is no sleeve at all."""
 _SAME_COLOR = 20.0
 """CIELAB distance, lightness halved, below which two garments count as one."""
-_SKIRT_FILL = 0.55
+_SKIRT_FILL = 0.8
 """Fraction of the gap between the legs that the mask fills, above which it is cloth."""
 _SLIM, _HEAVY = 21.0, 29.0
 """Mass over squared height (kg/m2) that bounds "average", of a body of the density of water."""
@@ -146,11 +151,15 @@ def expose(image: Bytes) -> Array:
 
 def color_term(lab: Array) -> str:
     """The basic colour term of CIELAB pixels [n, 3]."""
-    return nearest_color_term(lab_to_srgb(typical(lab)))
+    lightness, a, b = typical(lab)
+    chroma = float(np.hypot(a, b))
+    # Nobody calls a dull purple grey, but it lies nearer to grey than to a focal purple.
+    vivid = 1.4 if 10 < chroma < 20 else 1.0
+    return nearest_color_term(lab_to_srgb(np.array((lightness, vivid * a, vivid * b))))
 
 
 def color_distance(first: Array, second: Array) -> float:
-    """CIELAB distance with lightness halved: shading changes it most."""
+    """CIELAB distance with lightness halved: it is what shading changes most."""
     return float(np.linalg.norm((first - second) * (0.5, 1.0, 1.0)))
 
 
@@ -199,9 +208,10 @@ def _top(colors: dict[str, Array], skin: Array) -> dict[str, str]:
     if "upper_arm" not in colors or "forearm" not in colors or "torso" not in colors:
         return {}
     cloth = typical(colors["torso"])
-    if _bare(colors["upper_arm"], skin, cloth):
+    if _bare(colors["upper_arm"], skin, cloth) > _BARE_ARM:
         return {"top": "tank top"}
-    return {"top": "t-shirt" if _bare(colors["forearm"], skin, cloth) else "long-sleeved shirt"}
+    bare = _bare(colors["forearm"], skin, cloth) > 0.5
+    return {"top": "t-shirt" if bare else "long-sleeved shirt"}
 
 
 def _bottom(seen: Evidence, skin: Array | None) -> dict[str, str]:
@@ -219,7 +229,7 @@ def _bottom(seen: Evidence, skin: Array | None) -> dict[str, str]:
         return {"top": "dress", "bottom": "none"}
     if skirt:
         return {"bottom": "skirt", **color}
-    if _bare(colors["shin"], skin, thigh):
+    if _bare(colors["shin"], skin, thigh) > 0.5:
         return {"bottom": "shorts", **color}
     return {"bottom": "trousers", **color}
 
@@ -228,7 +238,8 @@ def _hair(colors: dict[str, Array], skin: Array) -> dict[str, str]:
     if "scalp" not in colors:
         return {}
     scalp = typical(colors["scalp"])
-    if color_distance(scalp, skin) < 0.5 * _SKIN_DISTANCE:
+    # A bare scalp catches the light from above: it is no darker than the face.
+    if color_distance(scalp, skin) < _SKIN_DISTANCE and scalp[0] > skin[0] - 4:
         return {"hair": "bald"}
     return {"hair_color": nearest_hair_color(lab_to_srgb(scalp))}
 
@@ -236,21 +247,22 @@ def _hair(colors: dict[str, Array], skin: Array) -> dict[str, str]:
 def _shoes(colors: dict[str, Array], skin: Array) -> dict[str, str]:
     if "foot" not in colors:
         return {}
-    if color_distance(typical(colors["foot"]), skin) < 0.6 * _SKIN_DISTANCE:
+    if color_distance(typical(colors["foot"]), skin) < _SKIN_DISTANCE:
         return {"shoes": "barefoot"}
     return {"shoes": "shoes", "shoes_color": color_term(colors["foot"])}
 
 
 def _skin_like(lab: Array, skin: Array) -> bool:
     """Whether a torso looks as bare as the face: such a person wears no top we could name."""
-    return color_distance(typical(lab), skin) < 0.6 * _SKIN_DISTANCE
+    return color_distance(typical(lab), skin) < _SKIN_DISTANCE
 
 
-def _bare(lab: Array, skin: Array, cloth: Array) -> bool:
-    """Whether a part looks like the face and not like the cloth beside it."""
-    color = typical(lab)
-    near_skin = color_distance(color, skin)
-    return near_skin < _SKIN_DISTANCE and near_skin < color_distance(color, cloth)
+def _bare(lab: Array, skin: Array, cloth: Array) -> float:
+    """Fraction of the pixels [n, 3] of a limb that are like the face, and not like the cloth."""
+    weight = np.array((0.5, 1.0, 1.0))
+    to_skin = np.linalg.norm((lab - skin) * weight, axis=-1)
+    to_cloth = np.linalg.norm((lab - cloth) * weight, axis=-1)
+    return float(((to_skin < _LIMB_DISTANCE) & (to_skin < to_cloth)).mean())
 
 
 def _build(index: float) -> str:

@@ -58,9 +58,7 @@ def landmark_map() -> LandmarkMap:
     rows = [*table["body"], *table["left_hand"], *table["right_hand"]]
     rows += [table["face"][str(point)] for point in FACE]
     values = np.array(rows)
-    return LandmarkMap(
-        values[:, 0].astype(np.int64), values[:, 1].astype(np.int64), values[:, 2:]
-    )
+    return LandmarkMap(values[:, 0].astype(np.int64), values[:, 1].astype(np.int64), values[:, 2:])
 
 
 def point_model(body: Body) -> PointModel:

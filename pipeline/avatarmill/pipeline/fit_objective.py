@@ -174,9 +174,7 @@ class Objective:
         weight = robust_weight(residual, self.evidence.robust)
         scale = (self.evidence.bone_precision[..., None] / length * weight)[..., None]
         start, stop = self.evidence.bone_pairs.unbind(-1)
-        frame, shared = (
-            (jacobian[:, stop] - jacobian[:, start]) * scale for jacobian in points
-        )
+        frame, shared = ((jacobian[:, stop] - jacobian[:, start]) * scale for jacobian in points)
         return frame.flatten(1, 2), shared.flatten(1, 2), (residual * weight).flatten(1)
 
     def _diagonal(self, state: State) -> Iterator[tuple[slice, Tensor, Tensor]]:

@@ -19,7 +19,9 @@ _LIMBS = (
 )
 
 
-def camera_world(world: Tensor, pixels: Tensor, seen: Tensor, focal: float, center: Tensor) -> Tensor:
+def camera_world(
+    world: Tensor, pixels: Tensor, seen: Tensor, focal: float, center: Tensor
+) -> Tensor:
     """World landmarks [T, 33, 3] turned from "camera looks at the person" into the real camera.
 
     MediaPipe sees a crop around the person as if the optical axis went through it, so its axes
@@ -87,7 +89,9 @@ def limb_pose(model: PointModel, root: Tensor, world: Tensor, prior: PosePrior) 
         twist = twist * ((bend - 0.3) / 0.4).clamp(0, 1)
         turn = axis_angle_to_matrix(thigh * twist) @ swing
         pose[:, upper_joint] = matrix_to_axis_angle(turn)
-        pose[:, lower_joint] = matrix_to_axis_angle(align(rest, (turn.mT @ shin[..., None])[..., 0]))
+        pose[:, lower_joint] = matrix_to_axis_angle(
+            align(rest, (turn.mT @ shin[..., None])[..., 0])
+        )
     return torch.clamp(pose, prior.low, prior.high)
 
 
@@ -97,7 +101,9 @@ def align(start: Tensor, stop: Tensor) -> Tensor:
     sine = cross.norm(dim=-1, keepdim=True)
     cosine = (start * stop).sum(-1, keepdim=True)
     # Opposite vectors: any axis across will do.
-    across = torch.linalg.cross(start, start.roll(1, -1) * start.new_tensor((1.0, -1.0, 1.0)), dim=-1)
+    across = torch.linalg.cross(
+        start, start.roll(1, -1) * start.new_tensor((1.0, -1.0, 1.0)), dim=-1
+    )
     axis = torch.where(sine > 1e-6, cross / sine.clamp_min(1e-6), across)
     axis = axis / axis.norm(dim=-1, keepdim=True).clamp_min(1e-6)
     return axis_angle_to_matrix(axis * torch.atan2(sine, cosine))
