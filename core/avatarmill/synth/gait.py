@@ -67,7 +67,7 @@ class Feet:
     pitch: Array
     """[2, F] rotation about the foot's lateral axis, positive lifts the heel."""
     planted: NDArray[np.bool_]
-    """[2, F] true where the sole or the ball of the foot is fixed to the ground."""
+    """[2, F] true where the ball of the foot is fixed to the ground: flat, or with the heel up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,8 @@ def _plan_leg(
         np.where(stance[:, None], ankle, swung[0]),
         np.where(stance, yaw, swung[1]),
         np.where(stance, pitch, swung[2]),
-        stance,
+        # While only the heel touches, the sole still turns about it.
+        stance & (pitch >= 0),
     )
 
 

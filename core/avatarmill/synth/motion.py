@@ -47,7 +47,7 @@ class Motion:
     expression: Float
     """[F, 52] in 0..1."""
     planted: NDArray[np.bool_]
-    """[F, 2] left and right foot fixed to the ground."""
+    """[F, 2] the ball of the left and of the right foot is fixed to the ground."""
     fps: float
 
     def __post_init__(self) -> None:

@@ -62,7 +62,7 @@ def wild_views(
     times = np.arange(len(motion.pose)) / motion.fps
     focal = float(rng.uniform(1.0, 1.5)) * max(width, height)
     middle, span = _subject(actor, framing)
-    fill = rng.uniform(0.72, 0.92)
+    fill = rng.uniform(0.66, 0.86)
     distance = focal * span / (fill * height)
     # Arms reach sideways: in narrow pictures the width decides.
     distance = max(distance, focal * min(span, 0.95) / (0.95 * width))

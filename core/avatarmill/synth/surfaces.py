@@ -137,7 +137,7 @@ def averaging(faces: Index, count: int) -> csr_matrix:
     links = coo_matrix((np.ones(len(row), np.float32), (row, column)), (count, count)).tocsr()
     links.data[:] = 1
     degree = np.asarray(links.sum(1)).reshape(-1)
-    links.data /= np.repeat(np.maximum(degree, 1), np.diff(links.indptr))
+    links.data /= np.repeat(np.maximum(degree, 1), np.diff(links.indptr)).astype(np.float32)
     return links
 
 
