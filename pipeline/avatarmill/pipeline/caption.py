@@ -146,7 +146,9 @@ def expose(image: Bytes) -> Array:
     A white shirt in a dim room is a grey one in bytes; the room's own lights tell them apart.
     """
     lightest = float(np.percentile(image.max(axis=-1), 99))
-    return np.clip(image / 255 * np.clip(245 / max(lightest, 1.0), 1.0, 1.5), 0, 1)
+    gain = min(max(245 / max(lightest, 1.0), 1.0), 1.5)
+    exposed: Array = np.clip(image / 255 * gain, 0, 1)
+    return exposed
 
 
 def color_term(lab: Array) -> str:

@@ -14,8 +14,13 @@ from avatarmill.avatar.rotations import matrix_to_axis_angle
 from avatarmill.pipeline.fit_confidence import joint_confidence
 from avatarmill.pipeline.fit_evidence import Observation, observe, weigh
 from avatarmill.pipeline.fit_kinematics import PointModel, pose_points
-from avatarmill.pipeline.fit_landmarks import FACE_ROWS, LEFT_HAND_ROWS, NUM_BODY, RIGHT_HAND_ROWS
-from avatarmill.pipeline.fit_landmarks import point_model
+from avatarmill.pipeline.fit_landmarks import (
+    FACE_ROWS,
+    LEFT_HAND_ROWS,
+    NUM_BODY,
+    RIGHT_HAND_ROWS,
+    point_model,
+)
 from avatarmill.pipeline.fit_objective import Objective, minimise
 from avatarmill.pipeline.fit_prior import (
     BODY_JOINTS,
@@ -50,7 +55,7 @@ class FitConfig:
     def __post_init__(self) -> None:
         if not 0.3 <= self.focal_ratio <= 5:
             raise ValueError(
-                f"focal_ratio {self.focal_ratio} is outside 0.3..5 image sides; 1.2 suits most video"
+                f"focal_ratio {self.focal_ratio} is outside 0.3..5 image sides; 1.2 suits most"
             )
         for name in ("body_iterations", "detail_iterations", "rounds"):
             if getattr(self, name) < 1:

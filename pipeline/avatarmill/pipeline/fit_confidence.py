@@ -50,7 +50,7 @@ def joint_confidence(trust: Tensor, error: Tensor) -> Tensor:
     confidence = torch.zeros(len(trust), NUM_JOINTS, dtype=trust.dtype)
     for joint, rows in _SUPPORT.items():
         confidence[:, joint] = support[:, rows].mean(-1)
-    for joints, rows in ((LEFT_HAND, LEFT_HAND_ROWS), (RIGHT_HAND, RIGHT_HAND_ROWS)):
-        confidence[:, joints] = support[:, rows].mean(-1, keepdim=True)
+    for joints, points in ((LEFT_HAND, LEFT_HAND_ROWS), (RIGHT_HAND, RIGHT_HAND_ROWS)):
+        confidence[:, joints] = support[:, points].mean(-1, keepdim=True)
     confidence[:, 22:25] = support[:, FACE_ROWS].mean(-1, keepdim=True)
     return confidence

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from avatarmill.pipeline.fit_landmarks import (
@@ -58,6 +59,9 @@ _ATTACHED = (
     (RIGHT_HAND_ROWS, RIGHT_HAND_ROWS.start, RIGHT_WRIST),
     (FACE_ROWS, FACE_ROWS.start + FACE.index(1), NOSE),
 )
+
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +149,9 @@ def landmark_sigma() -> Tensor:
     return sigma
 
 
-def _inside(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
+def _inside(pixels: Array, width: int, height: int) -> Array:
     """1 inside the image, falling to 0 at `_EDGE` of the longer side beyond it."""
     x, y = np.nan_to_num(pixels[..., 0]), np.nan_to_num(pixels[..., 1])
     beyond = np.maximum.reduce([-x, x - width, -y, y - height, np.zeros_like(x)])
-    return np.clip(1 - beyond / (_EDGE * max(width, height)), 0, 1)
+    inside: Array = np.clip(1 - beyond / (_EDGE * max(width, height)), 0, 1)
+    return inside

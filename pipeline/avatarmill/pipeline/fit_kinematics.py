@@ -130,7 +130,8 @@ def pose_jacobian(model: PointModel, posed: Posed, joints: Tensor) -> Tensor:
     lever = lever - hangs.sum(-1).T[None, :, :, None] * posed.joints[:, None, joints]
     columns = posed.axes[:, joints].mT  # [T, J, 3 (variable), 3 (axis)]
     turned = torch.linalg.cross(columns[:, None], lever[:, :, :, None], dim=-1)
-    return turned.permute(0, 1, 4, 2, 3)
+    jacobian: Tensor = turned.permute(0, 1, 4, 2, 3)
+    return jacobian
 
 
 def blend_jacobian(model: PointModel, posed: Posed, columns: slice) -> Tensor:

@@ -184,9 +184,11 @@ class Objective:
         pose, prior = state.pose[:, self.free], self.prior
         low, high = prior.low[self.free], prior.high[self.free]
         beyond = (pose - high).clamp_min(0) + (pose - low).clamp_max(0)
-        yield columns, *_flat(beyond / prior.limit_sigma, (beyond != 0) / prior.limit_sigma)
+        wall = (beyond != 0) / prior.limit_sigma
+        yield columns, (beyond / prior.limit_sigma).flatten(1), wall.flatten(1)
         pull = self.weights.prior / prior.sigma[self.free]
-        yield columns, *_flat((pose - prior.mean[self.free]) * pull, pull.expand_as(pose))
+        drift = (pose - prior.mean[self.free]) * pull
+        yield columns, drift.flatten(1), pull.expand_as(pose).flatten(1)
         if self.unknowns.expression:
             columns = slice(columns.stop, columns.stop + state.expression.shape[1])
             pull = torch.full_like(state.expression, 1 / self.weights.expression)
@@ -236,10 +238,6 @@ class Objective:
         step = gaps.median() if len(gaps) else times.new_tensor(1.0)
         joined = (gaps < 1.5 * step).to(times)
         return Smoothness(speed / step, jerk / step**2, joined)
-
-
-def _flat(*values: Tensor) -> tuple[Tensor, ...]:
-    return tuple(value.flatten(1) for value in values)
 
 
 def minimise(objective: Objective, state: State, *, iterations: int, tolerance: float) -> State:

@@ -1,4 +1,4 @@
-"""What bodies do when nobody looks: joint limits, a relaxed standing pose, and how tightly to hold it."""
+"""What bodies do when nobody looks: joint limits and a relaxed standing pose."""
 
 from dataclasses import dataclass
 

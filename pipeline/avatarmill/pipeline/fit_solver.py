@@ -1,4 +1,4 @@
-"""Gauss-Newton over a whole track: dense blocks per frame, smoothness between frames, shared unknowns.
+"""The Gauss-Newton step of a whole track: blocks per frame, smoothness, shared unknowns.
 
 The normal equations are block-banded (two frames wide, from second differences) with a border of
 shared unknowns (shape, focal length). The band is factorised exactly; the border is eliminated by
@@ -50,7 +50,7 @@ class Smoothness:
         return 0.5 * float(first.square().sum() + second.square().sum())
 
     def bands(self, steps: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Gradient [T, P] and the diagonals that couple a frame to itself, the next, the one after."""
+        """Gradient [T, P] and, [T, P] each, the couplings to itself and one and two frames on."""
         first, second = self.residuals(steps)
         gradient = torch.zeros(len(steps) + 1, steps.shape[1], dtype=steps.dtype)
         own, near, far = (torch.zeros_like(gradient) for _ in range(3))

@@ -1,4 +1,4 @@
-"""Where the fit starts: orientation, distance and limbs read off the 3D landmarks in closed form."""
+"""Where the fit starts: orientation, place and limbs from the 3D landmarks in closed form."""
 
 import torch
 from torch import Tensor
@@ -39,7 +39,8 @@ def camera_world(
     ray = torch.cat((middle / focal, torch.ones_like(middle[:, :1])), dim=-1)
     ray = ray / ray.norm(dim=-1, keepdim=True)
     forward = ray.new_tensor((0.0, 0.0, 1.0)).expand_as(ray)
-    return world @ align(forward, ray).mT
+    turned: Tensor = world @ align(forward, ray).mT
+    return turned
 
 
 def place(world: Tensor, pixels: Tensor, seen: Tensor, focal: float, center: Tensor) -> Tensor:
@@ -55,7 +56,8 @@ def place(world: Tensor, pixels: Tensor, seen: Tensor, focal: float, center: Ten
     rows = torch.cat((rows_x, rows_y), dim=1) * torch.cat((seen, seen), dim=1)[..., None]
     values = torch.cat((right[..., 0], right[..., 1]), dim=1) * torch.cat((seen, seen), dim=1)
     normal = rows.mT @ rows + 1e-6 * torch.eye(3, dtype=rows.dtype)
-    return torch.linalg.solve(normal, (rows.mT @ values[..., None]))[..., 0]
+    position: Tensor = torch.linalg.solve(normal, rows.mT @ values[..., None])[..., 0]
+    return position
 
 
 def torso_rotation(model: PointModel, world: Tensor) -> Tensor:
@@ -66,7 +68,8 @@ def torso_rotation(model: PointModel, world: Tensor) -> Tensor:
     u, _, vt = torch.linalg.svd(seen.mT @ rest)
     flip = torch.ones(len(world), 3, dtype=world.dtype)
     flip[:, 2] = torch.linalg.det(u @ vt).sign()
-    return (u * flip[:, None]) @ vt
+    rotation: Tensor = (u * flip[:, None]) @ vt
+    return rotation
 
 
 def limb_pose(model: PointModel, root: Tensor, world: Tensor, prior: PosePrior) -> Tensor:
@@ -113,4 +116,5 @@ def _direction(root: Tensor, world: Tensor, bone: tuple[int, int]) -> Tensor:
     """Unit direction [T, 3] of a bone in the frame of the pelvis."""
     vector = world[:, bone[1]] - world[:, bone[0]]
     local = (root.mT @ vector[..., None])[..., 0]
-    return local / local.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+    unit: Tensor = local / local.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+    return unit
