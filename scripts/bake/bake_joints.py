@@ -77,5 +77,6 @@ def fold_bones(bone_weights: NDArray[np.float64], names: tuple[str, ...]) -> NDA
     weights = np.zeros((len(bone_weights), len(JOINT_NAMES)))
     for column, bone in enumerate(names):
         weights[:, JOINT_NAMES.index(joint_of_bone(bone))] += bone_weights[:, column]
-    weights[weights < 1e-3] = 0
-    return weights / weights.sum(1, keepdims=True)
+    weights[weights < 1e-3] = 0  # invisible, and fewer non-zeros make a smaller file
+    folded: NDArray[np.float64] = weights / weights.sum(1, keepdims=True)
+    return folded

