@@ -53,11 +53,13 @@ def plan_steps(config: DemoConfig) -> list[Step]:
     seed = str(config.seed)
     steps = [
         Step("curate", ("curate", "--videos", videos, "--out", out)),
-        Step("tokenize", ("tokenize", "--clips", out, "--out", out)),
+        Step("tokenize", ("tokenize", "--clips", f"{out}/clips", "--out", f"{out}/tokens")),
         Step(
             "train",
-            ("train", "diffusion", "--tokens", out, "--out", f"{out}/train")
-            + ("--steps", str(config.train_steps), "--seed", seed),
+            ("train", "diffusion", "--tokens", f"{out}/tokens", "--out", f"{out}/train")
+            + ("--steps", str(config.train_steps), "--seed", seed, "--start-from", "packaged")
+            # Few and gentle: enough to see the trainer work, too little to forget.
+            + ("--batch-size", "4", "--learning-rate", "5e-5", "--warmup", "4"),
         ),
         Step(
             "generate",

@@ -14,8 +14,9 @@ from avatarmill.pipeline.fit import FitConfig
 from avatarmill.pipeline.gather import FinishedGroup, Gather
 from avatarmill.pipeline.groups import Plan, plan_groups
 from avatarmill.pipeline.ingest import list_sources
-from avatarmill.pipeline.masks import MaskConfig
+from avatarmill.pipeline.mask_config import MaskConfig
 from avatarmill.pipeline.people import PeopleConfig
+from avatarmill.pipeline.probe import ProbeConfig
 from avatarmill.pipeline.select import SelectConfig
 from avatarmill.pipeline.shots import ShotConfig
 from avatarmill.pipeline.stages import StageConfig, curation_stages, step_fingerprints
@@ -50,6 +51,7 @@ class CurateConfig:
     """Sources packed into one shard, and lost together when the job is killed half-way."""
     workers: int = 1
     """Workers of each heavy stage. Ray needs one CPU more than the stages reserve."""
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
     shots: ShotConfig = field(default_factory=ShotConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     people: PeopleConfig = field(default_factory=PeopleConfig)
@@ -66,7 +68,15 @@ class CurateConfig:
 
     def stages(self) -> StageConfig:
         """The settings that decide what a source becomes."""
-        return StageConfig(self.shots, self.decode, self.people, self.masks, self.fit, self.select)
+        return StageConfig(
+            self.probe,
+            self.shots,
+            self.decode,
+            self.people,
+            self.masks,
+            self.fit,
+            self.select,
+        )
 
 
 def run(config: CurateConfig) -> int:

@@ -1,0 +1,199 @@
+"""The list of curation stages, from a file to its clips. Read it from the bottom."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+
+from avatarmill.avatar.body import load_body
+from avatarmill.pipeline.caption import caption
+from avatarmill.pipeline.crops import Crops, crop_clip
+from avatarmill.pipeline.decode import DecodeConfig, decode
+from avatarmill.pipeline.executor import StageSpec
+from avatarmill.pipeline.fit import FitConfig, fit_track
+from avatarmill.pipeline.mask_config import MaskConfig
+from avatarmill.pipeline.masks import create_segmenter
+from avatarmill.pipeline.people import PeopleConfig, find_people, people_child
+from avatarmill.pipeline.probe import ProbeConfig, probe, video_child
+from avatarmill.pipeline.select import SelectConfig, select
+from avatarmill.pipeline.shots import ShotConfig, find_shots
+from avatarmill.pipeline.types import Bytes, Reject, Selection, Source, Track
+from avatarmill.pipeline.work import Content, Outcome, ShotPeople, ShotSpan
+from avatarmill.records.clip import Clip, ClipMeta, clip_key, clip_record
+from avatarmill.records.fingerprint import fingerprint
+from avatarmill.records.index import Record
+from avatarmill.records.rejects import Level
+
+STEP_VERSIONS = {"shots": 1, "people": 1, "clips": 1}
+"""Raised when a change of a step's code changes what it writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageConfig:
+    """Settings of all stages: everything but the list that decides what a source becomes."""
+
+    probe: ProbeConfig
+    shots: ShotConfig
+    decode: DecodeConfig
+    people: PeopleConfig
+    masks: MaskConfig
+    fit: FitConfig
+    select: SelectConfig
+
+
+def step_fingerprints(config: StageConfig) -> dict[str, str]:
+    """Fingerprint of each step: its code version, its settings and the step before it."""
+    settings: dict[str, tuple[object, ...]] = {
+        "shots": (config.probe, config.shots),
+        "people": (config.decode, config.people, config.masks),
+        "clips": (config.fit, config.select, load_body().fingerprint),
+    }
+    prints: dict[str, str] = {}
+    upstream = ""
+    for step, parts in settings.items():
+        upstream = fingerprint([STEP_VERSIONS[step], [*parts], upstream])
+        prints[step] = upstream
+    return prints
+
+
+class ShotStage:
+    """A file to its shots. Opens containers in a supervised child."""
+
+    def __init__(self, config: StageConfig) -> None:
+        self._config = config
+        self._child = video_child(config.probe)
+
+    def __call__(self, source: Source, content: Content) -> Sequence[Content]:
+        """Every shot of the file, or why it has none."""
+        config = self._config
+        facts = probe(self._child, source, config.probe)
+        if isinstance(facts, Reject):
+            return [_reject(facts, "source")]
+        shots = find_shots(self._child, source, facts, config.shots, config.probe)
+        if isinstance(shots, Reject):
+            return [_reject(shots, "source")]
+        return [ShotSpan(facts, shot) for shot in shots]
+
+
+class PeopleStage:
+    """A shot to its frames, people and masks. ffmpeg and MediaPipe run in supervised children."""
+
+    def __init__(self, config: StageConfig) -> None:
+        self._config = config
+        self._child = people_child(config.people)
+        self._segmenter = create_segmenter(config.masks)
+
+    def __call__(self, source: Source, content: Content) -> Sequence[Content]:
+        """The people of the shot with their masks, or why there are none."""
+        assert isinstance(content, ShotSpan)
+        frames = decode(source.path, content.probe, content.shot, self._config.decode)
+        if isinstance(frames, Reject):
+            return [_reject(frames, "shot")]
+        people = find_people(self._child, frames, self._config.people)
+        if isinstance(people, Reject):
+            return [_reject(people, "shot")]
+        tracks: list[Track] = []
+        masks: list[Bytes] = []
+        rejects = list(people.rejects)
+        for track, raw in zip(people.tracks, people.masks, strict=True):
+            mask = self._segmenter.segment(frames, track, raw)
+            if isinstance(mask, Reject):
+                rejects.append(replace(mask, level="track"))
+            else:
+                tracks.append(track)
+                masks.append(mask)
+        return [ShotPeople(content, frames, tuple(tracks), tuple(masks), tuple(rejects))]
+
+
+class ClipStage:
+    """The people of a shot to clips: body fit, selection of frames, crops, words."""
+
+    def __init__(self, config: StageConfig) -> None:
+        self._config = config
+        self._body = load_body()
+        self._fingerprints = step_fingerprints(config)
+        # One thread: sums in another order would change the last bits of a fit.
+        torch.set_num_threads(1)
+
+    def __call__(self, source: Source, content: Content) -> Sequence[Content]:
+        """One outcome with the clips of the shot and the rejects of its other tracks."""
+        assert isinstance(content, ShotPeople)
+        clips: list[Record] = []
+        rejects = list(content.rejects)
+        for track, masks in zip(content.tracks, content.masks, strict=True):
+            made = self._clip(source, content, track, masks)
+            if isinstance(made, Reject):
+                rejects.append(replace(made, level="track"))
+            else:
+                clips.append(clip_record(made))
+        return [Outcome(tuple(clips), tuple(rejects))]
+
+    def _clip(
+        self, source: Source, people: ShotPeople, track: Track, masks: Bytes
+    ) -> Clip | Reject:
+        height, width = people.frames.images.shape[1:3]
+        fit = fit_track(
+            track,
+            pts_seconds=people.frames.pts_seconds[track.frame_indices],
+            width=width,
+            height=height,
+            body=self._body,
+            config=self._config.fit,
+        )
+        if isinstance(fit, Reject):
+            return fit
+        selection = select(people.frames, track, masks, fit, self._body, self._config.select)
+        if isinstance(selection, Reject):
+            return selection
+        size = self._config.select.crop_size
+        crops = crop_clip(people.frames, track, masks, fit, selection, self._body, size=size)
+        return self._assemble(source, people.span, track, selection, crops)
+
+    def _assemble(
+        self, source: Source, span: ShotSpan, track: Track, selection: Selection, crops: Crops
+    ) -> Clip:
+        attributes, captions = caption(crops, self._body)
+        meta = ClipMeta(
+            source_uri=source.uri,
+            source_sha256=source.sha256,
+            licence=source.licence,
+            consent=source.consent,
+            pts_seconds=crops.pts_seconds,
+            start_seconds=span.shot.start_seconds,
+            stop_seconds=span.shot.stop_seconds,
+            track=track.index,
+            captions=captions,
+            attributes=attributes,
+            scores=selection.scores,
+            fingerprints=self._fingerprints,
+        )
+        start_ms = round(1000 * max(0.0, span.shot.start_seconds))
+        return Clip(
+            key=clip_key(source.sha256, start_ms, track.index),
+            images=crops.images,
+            masks=crops.masks,
+            intrinsics=crops.intrinsics,
+            pose=crops.pose,
+            shape=crops.shape,
+            expression=crops.expression,
+            translation=crops.translation,
+            confidence=crops.confidence,
+            face_boxes=crops.face_boxes,
+            hand_boxes=crops.hand_boxes,
+            num_references=len(selection.references),
+            meta=meta,
+        )
+
+
+def _reject(reject: Reject, level: Level) -> Outcome:
+    return Outcome(rejects=(replace(reject, level=level),))
+
+
+def curation_stages(config: StageConfig, workers: int = 1) -> list[StageSpec]:
+    """The pipeline. CPU shares are small where a stage mostly waits for its child process."""
+    return [
+        StageSpec("shots", partial(ShotStage, config), 0.2, workers),
+        StageSpec("people", partial(PeopleStage, config), 0.4, workers),
+        StageSpec("clips", partial(ClipStage, config), 0.4, workers),
+    ]
