@@ -108,19 +108,23 @@ def _sample_coefficients(
         kwargs["weight"] = torch.where(wide, torch.rand(count, dtype=model.dtype), kwargs["weight"])
         rows.append(torch.stack([kwargs[label] for label in model.phenotype_labels], dim=1))
     phenotypes = torch.cat(rows).clamp(0, 1)
-    return model._get_phenotype_blendshape_coefficients(
+    # Private in anny 0.6.2 (pinned): its public forward would pose and skin all samples too.
+    coefficients: torch.Tensor = model._get_phenotype_blendshape_coefficients(
         phenotypes,
         torch.zeros(1, 0, dtype=model.dtype),
         torch.zeros(1, len(model.facial_action_labels), dtype=model.dtype),
     )
+    return coefficients
 
 
 def rotation_between(source: Array, target: Array) -> Array:
     """The smallest rotation [3, 3] taking direction `source` to direction `target`."""
     a, b = source / np.linalg.norm(source), target / np.linalg.norm(target)
     cross, cosine = np.cross(a, b), float(a @ b)
+    # Rodrigues without trigonometry; no bone here turns by anything near 180 degrees.
     skew = np.array([[0, -cross[2], cross[1]], [cross[2], 0, -cross[0]], [-cross[1], cross[0], 0]])
-    return np.eye(3) + skew + skew @ skew / (1 + cosine)
+    rotation: Array = np.eye(3) + skew + skew @ skew / (1 + cosine)
+    return rotation
 
 
 def rotation_about_x(angle: float) -> Array:
@@ -140,6 +144,8 @@ def t_pose(
     """One sample in T-pose: vertices [V, 3] and SMPL-X joints [55, 3], pelvis at `PELVIS`."""
     at = {name: heads[i] for i, name in enumerate(names)}
     rotations = _bone_rotations(at)
+    # Forward kinematics with given global rotations: a bone's head follows its parent, and the
+    # bone then turns about its head.
     transforms = np.zeros((len(names), 3, 4))
     for i, name in enumerate(names):
         parent = parents[i]
@@ -151,6 +157,7 @@ def t_pose(
     blended = np.tensordot(bone_weights, transforms, axes=1)
     posed = np.einsum("vij,vj->vi", blended[:, :, :3], vertices) + blended[:, :, 3]
     new = {n: transforms[i, :, :3] @ heads[i] + transforms[i, :, 3] for i, n in enumerate(names)}
+    # The rig's eye bones start behind the eyeballs; gaze turns about their centres.
     for side, mask in eyes.items():
         ball = posed[mask]
         new[f"eye.{side}"] = (ball.min(0) + ball.max(0)) / 2
@@ -160,7 +167,8 @@ def t_pose(
 
 
 def _joint(name: str, heads: dict[str, Array]) -> Array:
-    return np.mean([heads[bone] for bone in BONE_OF_JOINT[name]], axis=0)
+    mean: Array = np.mean([heads[bone] for bone in BONE_OF_JOINT[name]], axis=0)
+    return mean
 
 
 def _bone_rotations(at: dict[str, Array]) -> dict[str, Array]:
@@ -173,7 +181,7 @@ def _bone_rotations(at: dict[str, Array]) -> dict[str, Array]:
         shin = rotation_between(ankle - knee, SHIN_DIRECTION * mirror)
         rotations |= {f"upperleg0{k}.{side}": thigh for k in (1, 2)}
         rotations |= {f"lowerleg0{k}.{side}": shin for k in (1, 2)}
-        rotations[f"foot.{side}"] = np.eye(3)
+        rotations[f"foot.{side}"] = np.eye(3)  # soles stay flat on the floor
         rotations |= _arm_rotations(at, side, np.array([sign, 0.0, 0.0]))
     return rotations
 

@@ -25,7 +25,7 @@ def fit_joint_regressor(vertices: Array, joints: Array, inner: NDArray[np.bool_]
     the nearest outer vertices around it, so that joints follow shape and nothing far away does.
     """
     mean, centres = vertices.mean(0), joints.mean(0)
-    usable = np.flatnonzero(~inner)
+    usable = np.flatnonzero(~inner)  # the tongue is near the jaw's joint and moves on its own
     regressor = np.zeros((joints.shape[1], vertices.shape[1]))
     for joint, centre in enumerate(centres):
         near = usable[_around(mean[usable], centre)]
@@ -106,7 +106,8 @@ def vertex_parts(
     parts[head & ~front & (y < nape)] = PARTS.index("neck")
     parts[head & front] = PARTS.index("face")
     parts[head & plain] = PARTS.index("head")
-    return parts.astype(np.uint8)
+    labels: NDArray[np.uint8] = parts.astype(np.uint8)
+    return labels
 
 
 def _part_of_joint(name: str) -> str:
