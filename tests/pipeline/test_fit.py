@@ -23,7 +23,7 @@ from avatarmill.pipeline.fit_start import align
 from avatarmill.pipeline.types import Fit, Landmarks, Reason, Reject, Track
 
 WIDTH, HEIGHT, FOCAL = 640, 480, 768.0
-FRAMES = 10
+FRAMES = 6
 
 FloatArray = NDArray[np.float64]
 

@@ -31,9 +31,11 @@ _LIMB_DISTANCE = 26.0
 an arm differs from that on the face, and the cloth beside it decides."""
 _SKIN_DISTANCE = 9.0
 """The same for torso, scalp and feet, which have no cloth beside them to compare with."""
+_LIT_SKIN = 35.0
+"""CIELAB lightness of the face below which a bare scalp cannot be told from dark hair."""
 _BARE_ARM = 0.8
 """Bare fraction of the upper arm above which there is no sleeve at all."""
-_SAME_COLOR = 20.0
+_SAME_COLOR = 12.0
 """CIELAB distance, lightness halved, below which two garments count as one."""
 _SKIRT_FILL = 0.8
 """Fraction of the gap between the legs that the mask fills, above which it is cloth."""
@@ -132,9 +134,12 @@ def part_labels(vertices: Float, body: Body, intrinsics: Float, size: int) -> ND
     return np.where(face >= 0, parts[np.maximum(face, 0)], -1)
 
 
-def typical(lab: Array) -> Array:
-    """The colour [3] of CIELAB pixels [n, 3], less their shadows and glints."""
-    low, high = np.percentile(lab[:, 0], (35, 95))
+def typical(lab: Array, *, darkest: float = 35, lightest: float = 95) -> Array:
+    """The colour [3] of CIELAB pixels [n, 3] between two percentiles of lightness.
+
+    The default leaves out shadows and glints.
+    """
+    low, high = np.percentile(lab[:, 0], (darkest, lightest))
     lit = lab[(lab[:, 0] >= low) & (lab[:, 0] <= high)]
     middle: Array = np.median(lit, axis=0)
     return middle
@@ -239,10 +244,13 @@ def _bottom(seen: Evidence, skin: Array | None) -> dict[str, str]:
 def _hair(colors: dict[str, Array], skin: Array) -> dict[str, str]:
     if "scalp" not in colors:
         return {}
-    scalp = typical(colors["scalp"])
+    # Hair shines: its colour is that of its darker half.
+    scalp = typical(colors["scalp"], darkest=5, lightest=50)
+    top = typical(colors["scalp"])
     # A bare scalp catches the light from above: it is no darker than the face.
-    if color_distance(scalp, skin) < _SKIN_DISTANCE and scalp[0] > skin[0] - 4:
-        return {"hair": "bald"}
+    # On dark skin in bad light hair looks the same, so nothing is said there.
+    if color_distance(top, skin) < _SKIN_DISTANCE and top[0] > skin[0] - 4:
+        return {"hair": "bald"} if skin[0] > _LIT_SKIN else {}
     return {"hair_color": nearest_hair_color(lab_to_srgb(scalp))}
 
 

@@ -126,12 +126,13 @@ def person_square(mask: Bytes, projected: Float, margin: float) -> Square:
 def cut_square(image: Bytes, square: Square, size: int, *, padding: int = PADDING) -> Bytes:
     """The square of an image [H, W, ...], resized to `size`; `padding` beyond the frame."""
     height, width = image.shape[:2]
-    x1, y1 = square.x0 + square.side, square.y0 + square.side
-    part = image[max(square.y0, 0) : max(y1, 0), max(square.x0, 0) : max(x1, 0)]
-    left, top = max(-square.x0, 0), max(-square.y0, 0)
-    right, bottom = square.side - part.shape[1] - left, square.side - part.shape[0] - top
-    grey = (padding,) * 3
-    part = cv2.copyMakeBorder(part, top, bottom, left, right, cv2.BORDER_CONSTANT, value=grey)
+    left, right = np.clip((square.x0, square.x0 + square.side), 0, width)
+    top, bottom = np.clip((square.y0, square.y0 + square.side), 0, height)
+    part = np.full((square.side, square.side, *image.shape[2:]), padding, np.uint8)
+    if left < right and top < bottom:
+        rows = slice(top - square.y0, bottom - square.y0)
+        columns = slice(left - square.x0, right - square.x0)
+        part[rows, columns] = image[top:bottom, left:right]
     # Area averaging does not alias; a cubic filter would ring along the mask and the padding.
     how = cv2.INTER_AREA if size < square.side else cv2.INTER_LINEAR
     resized: Bytes = cv2.resize(part, (size, size), interpolation=how)
