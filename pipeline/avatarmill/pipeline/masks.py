@@ -119,7 +119,7 @@ def _refine_one(image: Bytes, raw: Bytes, body: Float, ratio: Float, config: Mas
     logit += config.limb_weight * _limbs(body, image.shape[:2], max(1, round(0.012 * side)))
     posterior: Float = (1 / (1 + np.exp(-2 * logit))).astype(np.float32)
     edges = guided_filter(
-        image.astype(np.float32) / 255,
+        (image / np.float32(255)).astype(np.float32),
         posterior,
         radius=max(2, round(config.edge_radius * side)),
         epsilon=config.edge_epsilon,

@@ -111,9 +111,9 @@ def spans(
     for begin, end in zip(begins, ends, strict=True):
         if begin >= end:
             continue
-        start, stop = float(times[begin]), float(times[end])
+        seconds = float(times[end] - times[begin])
         # A frame of tolerance: 10 s and one frame is one span, not two of 5 s.
-        count = max(1, int(np.ceil((stop - start - frame) / longest_seconds)))
-        parts = np.linspace(start, stop, count + 1)
-        shots += [Shot(float(a), float(b)) for a, b in zip(parts[:-1], parts[1:], strict=True)]
+        count = min(end - begin, max(1, int(np.ceil((seconds - frame) / longest_seconds))))
+        edges = times[np.rint(np.linspace(begin, end, count + 1)).astype(int)]
+        shots += [Shot(float(a), float(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
     return shots

@@ -235,7 +235,7 @@ class Child:
             status = self._process.wait(timeout=2.0)
         except subprocess.TimeoutExpired:
             status = None
-        evidence = f"exit status {status}: {tail(self._stderr) or error!r}"
+        evidence = f"exit status {status}: {tail(self._stderr) or repr(error)}"
         self.close()
         if status == OUT_OF_MEMORY_EXIT:
             return ChildOutOfMemory(f"{evidence}, limit {self._memory_limit >> 20} MiB")
