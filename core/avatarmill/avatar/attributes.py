@@ -103,9 +103,9 @@ def lab_to_srgb(lab: ArrayLike) -> NDArray[np.float64]:
 
 
 def _nearest(rgb: ArrayLike, exemplars: Mapping[str, tuple[tuple[int, int, int], ...]]) -> str:
+    if np.shape(rgb) != (3,):
+        raise ValueError(f"one sRGB colour [3] is needed, got shape {np.shape(rgb)}")
     target = srgb_to_lab(rgb)
-    if target.shape != (3,):
-        raise ValueError(f"one sRGB colour [3] is needed, got shape {target.shape}")
 
     def distance(term: str) -> float:
         lab = srgb_to_lab(np.array(exemplars[term]) / 255)

@@ -7,7 +7,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from avatarmill.avatar.attributes import nearest_color_term, nearest_hair_color, srgb_to_lab
+from avatarmill.avatar.attributes import (
+    lab_to_srgb,
+    nearest_color_term,
+    nearest_hair_color,
+    srgb_to_lab,
+)
 from avatarmill.avatar.body import Body, load_body
 from avatarmill.synth.appearance import PATTERNS, Cloth, Look, sample_look
 from avatarmill.synth.gait import Skeleton
@@ -89,7 +94,7 @@ def _inner_vertices(body: Body) -> NDArray[np.bool_]:
 
 
 def _outer_faces(body: Body, faces: NDArray[np.int64]) -> NDArray[np.bool_]:
-    return ~_inner_vertices(body)[faces].any(1)
+    return np.asarray(~_inner_vertices(body)[faces].any(1), np.bool_)
 
 
 def sample_shape(rng: np.random.Generator) -> Float:
@@ -262,8 +267,6 @@ def mean_albedo(mesh: ActorMesh, material: Material, *, samples: int = 4000) -> 
 
     Averaged in CIELAB over area-weighted random points, so that it is the colour one would name.
     """
-    from avatarmill.avatar.attributes import lab_to_srgb
-
     faces = np.flatnonzero(mesh.material == material)
     corners = mesh.rest[mesh.faces[faces]].astype(np.float64)
     edges = corners[:, 1:] - corners[:, :1]

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 from numba import njit, prange
+from numpy.typing import NDArray
 
 from avatarmill.synth.backdrop import shadow_at
 from avatarmill.synth.shading import (
@@ -23,7 +24,7 @@ from avatarmill.synth.shading import (
 _CURVE_SIZE = 4096
 
 
-def _curve() -> np.ndarray:  # type: ignore[type-arg]
+def _curve() -> NDArray[np.uint8]:
     """sRGB bytes of linear values 0..2, highlights rolled off instead of clipped."""
     x = np.linspace(0, 2, _CURVE_SIZE)
     x = np.where(x < 0.8, x, 1.0 - 0.2 * np.exp(-(x - 0.8) / 0.2))

@@ -162,9 +162,10 @@ def _stance(
     )
     _, _, ankle_joint, ball_joint = skeleton.joints[list(LEG_JOINTS[side])]
     rise = ankle_joint[1] - skeleton.sole
-    ball = np.array([*(ball_joint - ankle_joint)[[0]], -rise, (ball_joint - ankle_joint)[2]])
+    # The foot turns about the ball joint when the heel is up, so that the toes, which the joint
+    # keeps level, do not move; and about the heel's edge when the toes are up.
+    ball = ball_joint - ankle_joint
     heel = np.array([0.0, -rise, -0.25 * ball[2]])
-    # The foot turns about the ball when the heel is up and about the heel when the toes are.
     pivot = np.where(pitch[:, None] > 0, ball, heel)
     spun = Rotation.from_euler("YX", np.stack([yaw, pitch], axis=-1))
     flat = Rotation.from_euler("Y", yaw[:, None])

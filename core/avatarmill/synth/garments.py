@@ -107,7 +107,7 @@ def top_level(figure: Figure, *, sleeve: float, hem: float, neck: float) -> Floa
 def leg_level(figure: Figure, *, waist: float, hem: float) -> Float:
     """Positive where trousers from height `waist` down to `hem` cover the body, [V]."""
     height = figure.points[:, 1]
-    return np.minimum(waist - height, height - hem).astype(np.float32)
+    return np.asarray(np.minimum(waist - height, height - hem), np.float32)
 
 
 def shell(
@@ -136,7 +136,7 @@ def top_clearance(figure: Figure, *, fit: float, hem: float, sleeve: float) -> F
     arm = np.maximum(limb_share(figure, 0), limb_share(figure, 1))
     along = np.clip(arm / max(sleeve, 0.05), 0, 1)
     looseness = np.maximum(drop * (arm < 0.05), 0.8 * along * (sleeve > 0.2))
-    return (0.010 + fit * looseness).astype(np.float32)
+    return np.asarray(0.010 + fit * looseness, np.float32)
 
 
 def widen_legs(figure: Figure, points: Float, *, fit: float) -> Float:
@@ -226,7 +226,7 @@ def _hanging_weights(figure: Figure, points: Float) -> Float:
     hanging[:, PELVIS : PELVIS + 1] = 1 - 0.92 * low
     hanging[:, 1:2], hanging[:, 2:3] = 0.92 * low * side, 0.92 * low * (1 - side)
     blend = np.clip((waist_height(figure) - points[:, 1]) / 0.1, 0, 1)[:, None]
-    return (weights * (1 - blend) + hanging * blend).astype(np.float32)
+    return np.asarray(weights * (1 - blend) + hanging * blend, np.float32)
 
 
 def shoe(figure: Figure, side: int, *, collar: float, clearance: float = 0.008) -> Surface:
@@ -278,7 +278,6 @@ def _cap(rings: NDArray[np.float64]) -> Float:
 def _foot_weights(figure: Figure, side: int, points: Float) -> Float:
     own = np.flatnonzero(figure.points[:, 0] * (1 - 2 * side) > 0)
     distance, nearest = cKDTree(figure.points[own]).query(points, k=6)
-    share = 1 / (distance + 0.004)
+    share = 1 / (np.asarray(distance) + 0.004)
     share /= share.sum(1, keepdims=True)
-    weights: Float = (figure.weights[own][nearest] * share[..., None]).sum(1)
-    return weights.astype(np.float32)
+    return np.asarray((figure.weights[own][nearest] * share[..., None]).sum(1), np.float32)

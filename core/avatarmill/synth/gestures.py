@@ -125,7 +125,7 @@ def finger_rotations(rng: np.random.Generator, times: Array, side: int) -> Array
     thumb = np.deg2rad(6 + 0.28 * curl) * (1 + 0.2 * wander(rng, times, 1))
     hand[:, 4, :, 1] = thumb * np.array([0.6, 0.8, 0.8])
     mirror = np.array([1, 1, 1]) if side == 0 else np.array([1, -1, -1])
-    return hand.reshape(len(times), 15, 3) * mirror
+    return np.asarray(hand.reshape(len(times), 15, 3) * mirror)
 
 
 def gaze(rng: np.random.Generator, times: Array) -> Array:

@@ -120,7 +120,7 @@ def _bun(figure: Figure, rng: np.random.Generator) -> Surface:
         ],
         axis=-1,
     )
-    points, faces = loft(rings, closed=True)
+    points, faces = loft(rings.astype(np.float32), closed=True)
     return _surface(points, _rigid(len(points)), faces)
 
 
@@ -164,7 +164,7 @@ def _reach(figure: Figure, centre: Float, height: float, angles: NDArray[np.floa
     near = (np.abs(figure.points[:, 1] - height) < 0.018) & (np.abs(figure.points[:, 0]) < 0.11)
     slab = figure.points[near][:, [0, 2]] - centre[[0, 2]]
     if not len(slab):
-        return np.zeros(len(angles))
+        return np.zeros(len(angles), np.float32)
     towards = np.arctan2(slab[:, 0], slab[:, 1])
     gap = np.abs((towards[None] - angles[:, None] + np.pi) % (2 * np.pi) - np.pi)
     distance = np.linalg.norm(slab, axis=1)
@@ -183,4 +183,4 @@ def _falling_weights(figure: Figure, points: Float) -> Float:
     weights = (1 - low) * _rigid(len(points)) + low * (
         0.6 * body + 0.4 * _rigid(len(points), _UPPER_SPINE)
     )
-    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    return np.asarray(weights / weights.sum(1, keepdims=True), np.float32)

@@ -146,7 +146,7 @@ def _arms(
     lead: Array,
     lively: float,
 ) -> None:
-    """Arms, wrists and fingers; arms of a walker swing against the legs (`lead` > 0: left ahead)."""
+    """Arms, wrists and fingers; a walker's arms swing against the legs (`lead` > 0: left first)."""
     tracks = arm_tracks(rng, times, lively=lively)
     swing = rng.uniform(22, 40) * (0.4 if kind == "turn" else 1.0)
     for side, (collar, shoulder, elbow, wrist) in enumerate(ARM_JOINTS):

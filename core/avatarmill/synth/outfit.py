@@ -49,7 +49,8 @@ def dress(figure: Figure, look: Look, rng: np.random.Generator) -> Outfit:
     if look.hair_style != "bald":
         surfaces += build_hair(figure, look.hair_style, rng)
         hidden |= hairline_level(figure, figure.points) > 5
-    return Outfit(surfaces, hidden[figure.faces].all(1), (top_hem, bottom_hem))
+    unseen = np.asarray(hidden[figure.faces].all(1), np.bool_)
+    return Outfit(surfaces, unseen, (top_hem, bottom_hem))
 
 
 def _between(figure: Figure, share: float) -> float:

@@ -154,7 +154,7 @@ def eye_albedo(x, y, z, head):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, error_model="numpy")
 def skin_albedo(x, y, z, r, g, b, head):  # type: ignore[no-untyped-def]
-    """Painted vertex colour (r, g, b) with fine mottling, brows and lashes; see `ActorMesh.head`."""
+    """Painted vertex colour (r, g, b) with mottling, brows and lashes; see `ActorMesh.head`."""
     tone = 0.95 + 0.10 * noise2(x * 45 + z * 31, y * 45)
     dx, dy, dz = abs(x) - head[0, 0], y - head[0, 1], z - head[0, 2]
     if dz < -0.012 or abs(dy) > 0.06 or abs(dx) > 0.045:

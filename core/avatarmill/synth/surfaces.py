@@ -144,8 +144,8 @@ def averaging(faces: Index, count: int) -> csr_matrix:
 def smooth(values: Float, mean: csr_matrix, steps: int) -> Float:
     """`steps` rounds of moving each vertex half-way to the mean of its neighbours."""
     for _ in range(steps):
-        values = 0.5 * values + 0.5 * (mean @ values)
-    return values.astype(np.float32)
+        values = np.asarray(0.5 * values + 0.5 * (mean @ values), np.float32)
+    return values
 
 
 def inflate(points: Float, faces: Index, clearance: Float, steps: int) -> Float:

@@ -1,5 +1,7 @@
 """H.264 files from frames, through the ffmpeg binary that imageio-ffmpeg carries."""
 
+import contextlib
+import itertools
 import subprocess
 from collections.abc import Iterable
 from fractions import Fraction
@@ -37,37 +39,46 @@ def write_video(
         raise ValueError(f"yuv420p needs an even size, got {width}x{height}; pad or crop by one")
     partial = path.with_name(f".{path.stem}.partial.mp4")
     process = _start(partial, width, height, fps, crf)
-    assert process.stdin is not None and process.stderr is not None
-    count = 0
     try:
-        for frame in _chain(first, stream):
-            if frame.shape != first.shape:
-                raise ValueError(f"frame {count} is {frame.shape}, the first was {first.shape}")
-            process.stdin.write(np.ascontiguousarray(frame).tobytes())
-            count += 1
-        process.stdin.close()
-        said = process.stderr.read()
-    except BrokenPipeError:
-        said = process.stderr.read()
-    except ValueError:
-        process.kill()
-        raise
-    finally:
-        status = process.wait()
-        process.stderr.close()
+        count = _feed(process, itertools.chain([first], stream), first.shape)
+        said, status = _finish(process)
         if status:
-            partial.unlink(missing_ok=True)
-    if status:
-        raise RuntimeError(f"ffmpeg could not write {path}: {said.decode()[-500:].strip()}")
-    partial.replace(path)
+            raise RuntimeError(f"ffmpeg could not write {path}: {said[-500:].strip()}")
+        partial.replace(path)
+    finally:
+        process.kill()
+        _finish(process)
+        partial.unlink(missing_ok=True)
     return count
 
 
-def _chain(
-    first: NDArray[np.uint8], rest: Iterable[NDArray[np.uint8]]
-) -> Iterable[NDArray[np.uint8]]:
-    yield first
-    yield from rest
+def _feed(
+    process: "subprocess.Popen[bytes]",
+    frames: Iterable[NDArray[np.uint8]],
+    shape: tuple[int, ...],
+) -> int:
+    """Write frames to ffmpeg until they end or it hangs up; how many were written."""
+    assert process.stdin is not None
+    count = 0
+    for frame in frames:
+        if frame.shape != shape:
+            raise ValueError(f"frame {count} is {frame.shape}, the first was {shape}")
+        try:
+            process.stdin.write(np.ascontiguousarray(frame).tobytes())
+        except BrokenPipeError:
+            break  # its exit status and last words say why
+        count += 1
+    return count
+
+
+def _finish(process: "subprocess.Popen[bytes]") -> tuple[str, int]:
+    """Close ffmpeg's input and wait: what it said and its exit status; harmless when repeated."""
+    assert process.stdin is not None and process.stderr is not None
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
+    said = "" if process.stderr.closed else process.stderr.read().decode()
+    process.stderr.close()
+    return said, process.wait()
 
 
 def _start(path: Path, width: int, height: int, fps: float, crf: int) -> "subprocess.Popen[bytes]":
