@@ -50,7 +50,7 @@ def camera_vertices(frames: SynthFrames) -> tuple[np.ndarray, np.ndarray]:
 
 def pixels(points: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
     seen = points @ intrinsics.T
-    return seen[:, :2] / seen[:, 2:]
+    return np.asarray(seen[:, :2] / seen[:, 2:])
 
 
 def test_the_seed_reproduces_every_bit(wild: SynthFrames) -> None:
