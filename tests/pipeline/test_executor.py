@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from avatarmill.pipeline.executor import StageSpec, check_resources, run_here, run_on_ray, start_ray
+from avatarmill.infra.cluster import check_reservation, start_ray
+from avatarmill.pipeline.executor import StageSpec, run_here, run_on_ray
 from avatarmill.pipeline.types import Probe, Shot, Source
 from avatarmill.pipeline.work import Content, Outcome, ShotSpan, Stage, Work
 from avatarmill.records.index import Record
@@ -66,6 +67,7 @@ def test_on_ray() -> None:
     assert outcomes(run_on_ray(SOURCES, SPECS)) == EXPECTED
 
 
+@pytest.mark.usefixtures("ray")
 def test_pools_that_would_hang_ray_data_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"reserve 1.5 CPUs \(split 1 x 0.25.*only 1 may be"):
-        check_resources([SPECS[0], StageSpec("finish", build_finish, 1.25)], {"CPU": 2.0})
+    with pytest.raises(ValueError, match=r"1.5 CPUs \(split 0.25, finish 1.25\).*only 1 may"):
+        check_reservation({"split": 0.25, "finish": 1.25})

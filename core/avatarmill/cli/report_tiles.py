@@ -10,7 +10,7 @@ from avatarmill.avatar.body import Body, BodyParams
 from avatarmill.avatar.camera import Cameras
 from avatarmill.avatar.gaussians import Gaussians
 from avatarmill.avatar.rasterize import rasterize
-from avatarmill.pipeline.overlay import draw_body
+from avatarmill.pipeline.overlay import draw_overlay
 from avatarmill.records.clip import Clip
 from avatarmill.records.token import TokenSample
 from avatarmill.tokenize.tokenizer import Tokenizer
@@ -35,13 +35,11 @@ def clip_tiles(clip: Clip, sample: TokenSample, tokenizer: Tokenizer, body: Body
     The reconstruction is decoded from the stored latent, posed like the first reference and
     like the first held-out target, and seen by their cameras.
     """
-    avatar = tokenizer.decode(torch.from_numpy(sample.latent).float())
+    avatar = tokenizer.decode(torch.from_numpy(sample.latent), torch.from_numpy(sample.shape))
     tiles = [
         Tile("frame", clip.images[0]),
         Tile("mask", masked(clip.images[0], clip.masks[0])),
-        Tile(
-            "fitted body", draw_body(clip.images[0], clip_params(clip, 0), clip.intrinsics[0], body)
-        ),
+        Tile("fitted body", overlay(clip, 0, body)),
     ]
     with torch.no_grad():
         posed = avatar.pose(clip_params(clip, 0))
@@ -64,6 +62,13 @@ def clip_params(clip: Clip, row: int) -> BodyParams:
         expression=torch.from_numpy(clip.expression[row]),
         translation=torch.from_numpy(clip.translation[row]),
     )
+
+
+def overlay(clip: Clip, row: int, body: Body) -> Image:
+    """The fitted body over one frame of the clip."""
+    with torch.no_grad():
+        vertices = body(clip_params(clip, row)).vertices.numpy()
+    return draw_overlay(clip.images[row], vertices, body, clip.intrinsics[row])
 
 
 def masked(image: Image, mask: Image) -> Image:

@@ -17,6 +17,7 @@ from avatarmill.records.canonical import json_bytes, json_object
 from avatarmill.records.fingerprint import fingerprint, sha256_file
 from avatarmill.records.runs import write_config
 from avatarmill.tokenize.tokenizer import NANO_WEIGHTS
+from avatarmill.train.diffusion import WEIGHTS_NAME
 from avatarmill.train.export import PACKAGED_WEIGHTS
 from avatarmill.train.synth_data import ActorSetConfig, build_actor_set, set_folder
 
@@ -100,7 +101,7 @@ def plan_steps(config: WeightsConfig) -> list[WeightStep]:
     wild, studio = set_folder(sets, config.wild), set_folder(sets, config.studio)
     first, second = out / "wild", out / "studio"
     tokenizer, clips, tokens = out / "nano.safetensors", out / "clips", out / "tokens"
-    trained = out / "diffusion" / PACKAGED_WEIGHTS.name
+    trained = out / "diffusion" / WEIGHTS_NAME
     reconstructor = ("train", "reconstructor")
     return [
         WeightStep("render wild", lambda: _render(config, config.wild), wild / "set.json"),

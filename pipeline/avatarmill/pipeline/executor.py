@@ -1,4 +1,4 @@
-"""Runs a list of stages over the sources with Ray Data: the one module here that knows Ray."""
+"""Runs a list of stages over the sources with Ray Data: the one module here that knows Ray Data."""
 
 import logging
 import time
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from avatarmill.infra.cluster import check_reservation
 from avatarmill.pipeline.types import Source
 from avatarmill.pipeline.work import Outcome, Stage, Work
 
@@ -71,31 +72,14 @@ class _StageActor:
         return [{"work": part} for part in parts]
 
 
-def check_resources(specs: Sequence[StageSpec], cluster: dict[str, float]) -> None:
-    """Refuses pools that would reserve every CPU: Ray Data 2.60 then waits without a word.
-
-    Raises:
-        ValueError: the pools want more than the cluster has, less one CPU for Ray Data's tasks.
-    """
-    wanted = sum(spec.num_cpus * spec.num_workers for spec in specs)
-    limit = cluster.get("CPU", 0.0) - 1
-    if wanted > limit:
-        pools = ", ".join(f"{s.name} {s.num_workers} x {s.num_cpus:g}" for s in specs)
-        raise ValueError(
-            f"the stages reserve {wanted:g} CPUs ({pools}) but only {limit:g} may be reserved of "
-            f"{limit + 1:g}; lower `workers` or add CPUs to the cluster"
-        )
-
-
 def run_on_ray(sources: Sequence[Source], specs: Sequence[StageSpec]) -> Iterator[Work]:
     """The stages as a streaming Ray Data plan, one actor pool a stage; parts as they finish.
 
     Ray must be initialised. The order of results depends on timing; callers pack by key.
     """
-    import ray
     import ray.data
 
-    check_resources(specs, ray.cluster_resources())
+    check_reservation({spec.name: spec.num_cpus * spec.num_workers for spec in specs})
     dataset: Any = ray.data.from_items(
         [{"work": Work(source)} for source in sources], override_num_blocks=len(sources)
     )
@@ -109,23 +93,3 @@ def run_on_ray(sources: Sequence[Source], specs: Sequence[StageSpec]) -> Iterato
         )
     for row in dataset.iter_rows():
         yield row["work"]
-
-
-def start_ray(num_cpus: int | None = None) -> None:
-    """Joins the cluster of RAY_ADDRESS or starts a local Ray, quietly, unless one is running."""
-    import ray
-    import ray.data
-
-    if not ray.is_initialized():
-        ray.init(
-            num_cpus=num_cpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=True,
-        )
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    # One row a block: a part moves on as soon as it is done instead of waiting for a full block.
-    context.target_max_block_size = 1
-    logging.getLogger("ray.data").setLevel(logging.ERROR)

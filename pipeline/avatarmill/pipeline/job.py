@@ -1,6 +1,5 @@
 """The curation job: a list of videos in, committed clip shards, index, rejects and ledger out."""
 
-import json
 import logging
 from collections import Counter
 from dataclasses import dataclass, field
@@ -8,8 +7,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from avatarmill.infra.cluster import start_ray
 from avatarmill.pipeline.decode import DecodeConfig
-from avatarmill.pipeline.executor import run_on_ray, start_ray
+from avatarmill.pipeline.executor import run_on_ray
 from avatarmill.pipeline.fit import FitConfig
 from avatarmill.pipeline.gather import FinishedGroup, Gather
 from avatarmill.pipeline.groups import Plan, plan_groups
@@ -22,6 +22,7 @@ from avatarmill.pipeline.shots import ShotConfig
 from avatarmill.pipeline.stages import StageConfig, curation_stages, step_fingerprints
 from avatarmill.pipeline.types import Source
 from avatarmill.records.atomic import write_bytes
+from avatarmill.records.canonical import json_bytes
 from avatarmill.records.clip import CLIP_INDEX
 from avatarmill.records.commit import (
     drop_commit,
@@ -179,5 +180,5 @@ def _close(folder: Path, plan: Plan, sources: list[Source], gather: Gather) -> i
         "rejects": dict(sorted(reasons.items())),
         "stage_seconds": {name: round(s, 2) for name, s in sorted(gather.seconds.items())},
     }
-    write_bytes(folder / "summary.json", json.dumps(summary, indent=1).encode() + b"\n")
+    write_bytes(folder / "summary.json", json_bytes(summary) + b"\n")
     return 1 if counts["failed"] else 0

@@ -5,14 +5,17 @@ a killed job goes on where it stopped, and its shards have the bytes of an undis
 """
 
 import logging
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import ray
+import ray.data
 import torch
+from tqdm import tqdm
 
+from avatarmill.infra.cluster import check_reservation, start_ray
+from avatarmill.records.atomic import write_bytes
+from avatarmill.records.canonical import json_bytes
 from avatarmill.records.clip import Clip, clip_from_members
 from avatarmill.records.commit import (
     Commit,
@@ -80,6 +83,8 @@ def run(config: TokenizeConfig) -> int:
     listed = [key for commit in clip_commits for key in _visible_keys(config.clips, commit, hidden)]
     counts = check_ledger(states, listed)
     samples = merge(config.out, TOKEN_INDEX)
+    summary = {"clips": len(listed), "samples": samples, "tokenizer": tokenizer.fingerprint}
+    write_bytes(config.out / "summary.json", json_bytes(summary) + b"\n")
     logger.info("%d token samples from %d clips", samples, counts["kept"])
     return 0
 
@@ -160,29 +165,18 @@ def _visible_keys(clips: Path, commit: Commit, hidden: frozenset[str]) -> list[s
 
 
 def _tokenize_groups(config: TokenizeConfig, todo: list[tuple[str, str]]) -> None:
-    if not ray.is_initialized():
-        ray.init(include_dashboard=False, log_to_driver=False)
-    # Ray Data waits for ever when its actors reserve every CPU: one must stay free.
-    free = int(ray.cluster_resources().get("CPU", os.cpu_count() or 1)) - 1
-    if config.workers > max(1, free):
-        raise ValueError(
-            f"workers is {config.workers}, this machine allows {max(1, free)}: "
-            "one CPU stays free for Ray's own tasks"
-        )
-    ray.data.DataContext.get_current().enable_progress_bars = False
+    workers = min(config.workers, len(todo))
+    start_ray()
+    check_reservation({"tokenize": workers})
     rows = [{"group": group, "fingerprint": print_} for group, print_ in todo]
     done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
         GroupTokenizer,
         fn_constructor_args=(config,),
-        concurrency=min(config.workers, len(rows)),
+        compute=ray.data.ActorPoolStrategy(size=workers),
         num_cpus=1,
     )
-    for number, row in enumerate(done.iter_rows(), start=1):
-        logger.info(
-            "group %s: %d samples in %.1f s (%d of %d)",
-            row["group"],
-            row["samples"],
-            row["seconds"],
-            number,
-            len(rows),
-        )
+    with tqdm(total=len(rows), desc="tokenize", unit="group") as bar:
+        for row in done.iter_rows():
+            bar.update()
+            facts = row["group"], row["samples"], row["seconds"]
+            logger.info("group %s: %d samples in %.1f s", *facts)
