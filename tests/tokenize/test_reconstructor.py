@@ -89,10 +89,12 @@ def test_gradients_reach_every_parameter(tokenizer: Tokenizer, inputs: Reconstru
     model = tokenizer.reconstructor
     tokens = model(inputs)
     local = model.decode(tokens)
-    change = model.pose_offsets(tokens, BodyParams.rest(1))
+    bent = replace(BodyParams.rest(1), pose=torch.randn(1, 55, 3), expression=torch.rand(1, 52))
+    change = model.pose_offsets(tokens, bent)
     parts = (local.colors, local.offsets, local.opacities, local.log_scales, local.rotations)
     moved = (change.colors, change.offsets, change.log_scales, change.rotations)
-    torch.autograd.backward(sum((part * torch.rand_like(part)).sum() for part in parts + moved))
+    sums = [(part * torch.rand_like(part)).sum() for part in parts + moved]
+    torch.stack(sums).sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
     model.zero_grad()

@@ -4,6 +4,8 @@ Shape letters: B identities, N images each, I tokens an image, T geometry tokens
 H heads.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -29,7 +31,8 @@ class Attention(nn.Module):
         query = self.query_norm(query).to(value.dtype)
         key = self.key_norm(key).to(value.dtype)
         mixed = F.scaled_dot_product_attention(query, key, value)
-        return self.out(mixed.transpose(1, 2).reshape(batch, length, width))
+        mixed = mixed.transpose(1, 2).reshape(batch, length, width)
+        return cast(Tensor, self.out(mixed))
 
 
 class Block(nn.Module):
@@ -41,17 +44,18 @@ class Block(nn.Module):
         self.attention_norm = nn.LayerNorm(width)
         self.attention = Attention(width, heads)
         self.mlp_norm = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        widen, narrow = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.mlp = nn.Sequential(widen, nn.GELU(), narrow)
         # Blocks start as small corrections: what the pixels say passes through unharmed.
         with torch.no_grad():
-            for last in (self.attention.out, self.mlp[2]):
+            for last in (self.attention.out, narrow):
                 last.weight.mul_(0.1)
                 last.bias.zero_()
 
     def forward(self, tokens_bsd: Tensor) -> Tensor:
         """Update tokens [B, S, D]."""
         tokens_bsd = tokens_bsd + self.attention(self.attention_norm(tokens_bsd))
-        return tokens_bsd + self.mlp(self.mlp_norm(tokens_bsd))
+        return cast(Tensor, tokens_bsd + self.mlp(self.mlp_norm(tokens_bsd)))
 
 
 class LcaLayer(nn.Module):

@@ -51,7 +51,8 @@ class Compressor(nn.Module):
         """Latents before they are normalised: [..., T, C]."""
         centred = (tokens - self.usual) / self.spread
         where = self.anchor.expand(*centred.shape[:-1], -1)
-        return self.down(centred) + self.encoder(torch.cat([centred, where], dim=-1))
+        latents: Tensor = self.down(centred) + self.encoder(torch.cat([centred, where], dim=-1))
+        return latents
 
     def encode(self, tokens: Tensor) -> Tensor:
         """Latents [..., T, C], per channel of zero mean and unit variance over the training set."""
@@ -64,7 +65,7 @@ class Compressor(nn.Module):
     def decode_raw(self, raw: Tensor) -> Tensor:
         """Tokens [..., T, D] from latents as `raw` gives them."""
         where = self.anchor.expand(*raw.shape[:-1], -1)
-        centred = self.up(raw) + self.decoder(torch.cat([raw, where], dim=-1))
+        centred: Tensor = self.up(raw) + self.decoder(torch.cat([raw, where], dim=-1))
         return self.usual + self.spread * centred
 
     @torch.no_grad()

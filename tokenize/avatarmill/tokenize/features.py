@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from avatarmill.avatar.anchors import Anchors
 from avatarmill.avatar.body import Body
 from avatarmill.avatar.skinning import skin_points
-from avatarmill.tokenize.frames import ReferenceFrames, crop_faces, has_face
+from avatarmill.tokenize.frames import ReferenceFrames, crop_faces, has_face, resize
 from avatarmill.tokenize.sites import Sites
 from avatarmill.tokenize.visibility import frame_visibility
 
@@ -65,14 +65,15 @@ def prepare(
     Runs the body's fit through the cameras: site projections and per-frame visibility.
     """
     boxes = frames.face_boxes
+    # The background goes before anything is resized, so that none of it bleeds over the border;
+    # faces are cut before shrinking, as they are where the resolution is needed.
     masked = masked_images(frames.images, frames.masks)
-    # Faces are cut before shrinking: they are where the resolution is needed.
     faces = crop_faces(masked, boxes, face_size)
     frames = frames.resized(image_size)
     per_anchor = len(sites.weights) // len(anchors.face)
     pixels = site_pixels(frames, body, sites)
     return ReconstructorInput(
-        images=masked_images(frames.images, frames.masks)[None],
+        images=resize(masked, image_size).clamp(0.0, 1.0)[None],
         faces=faces[None],
         face_valid=has_face(boxes)[None],
         site_pixels=pixels.unflatten(1, (-1, per_anchor))[None],

@@ -117,9 +117,8 @@ class Reconstructor(nn.Module):
     def _image_tokens(self, features: ImageFeatures) -> Tensor:
         rows, columns = features.tokens.shape[-2:]
         cells = features.tokens.flatten(2).transpose(1, 2)
-        return self.image_projection(cells) + pixel_encoding(
-            rows, columns, self.config.width, cells.device
-        )
+        where = pixel_encoding(rows, columns, self.config.width, cells.device)
+        return cast(Tensor, self.image_projection(cells) + where)
 
     def _geometry_tokens(self, body: ImageFeatures, inputs: ReconstructorInput) -> Tensor:
         static = torch.cat([self.position, self.anchor_embedding], dim=1)
@@ -131,7 +130,7 @@ class Reconstructor(nn.Module):
         # The guess enters where the decoder reads colours, so training starts from it.
         start = color_channels(colors.guess.flatten(2))
         rest = tokens.shape[-1] - start.shape[-1]
-        return tokens + nn.functional.pad(start, (0, rest))
+        return cast(Tensor, tokens + nn.functional.pad(start, (0, rest)))
 
 
 def _image_encoder(config: ReconstructorConfig, given: nn.Module | None) -> nn.Module:

@@ -84,7 +84,8 @@ class Sites:
         """Site positions [..., P, 3] on body vertices [..., V, 3], in the vertices' frame."""
         corners = vertices[..., self.vertices.flatten(), :]
         corners = corners.unflatten(-2, (-1, 3))
-        return (corners * self.barycentric[..., None]).sum(-2)
+        points: Tensor = (corners * self.barycentric[..., None]).sum(-2)
+        return points
 
 
 def _rest(body: Body) -> tuple[Floats, Floats]:
@@ -103,8 +104,9 @@ def _outer_faces(body: Body) -> NDArray[np.int64]:
 def _local_spacing(position: Floats, normal: Floats) -> Floats:
     """Mean distance of each anchor to its nearest neighbours on the same side of the body."""
     count = min(4 * _NEIGHBOURS, len(position) - 1)
-    distance, index = cKDTree(position).query(position, k=count + 1)
-    distance, index = distance[:, 1:], index[:, 1:]
+    found = cKDTree(position).query(position, k=count + 1)
+    # The nearest is the anchor itself.
+    distance, index = np.asarray(found[0])[:, 1:], np.asarray(found[1])[:, 1:]
     opposite = (normal[index] * normal[:, None]).sum(-1) < _SAME_SIDE
     nearest = np.sort(np.where(opposite, np.inf, distance), axis=1)[:, :_NEIGHBOURS]
     # Fingertips may have fewer neighbours than asked for on their side; one is always there.

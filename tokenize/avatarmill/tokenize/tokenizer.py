@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -68,18 +68,16 @@ class CanonicalAvatar:
         Args:
             with_offsets: False leaves the pose decoder out, for comparisons.
         """
-        params = BodyParams(params.pose, self.shape, params.expression, params.translation)
+        params = replace(params, shape=self.shape)
         local = self.local
         if with_offsets:
-            batch = BodyParams(
-                params.pose[None],
-                self.shape[None],
-                params.expression[None],
-                params.translation[None],
-            )
-            change = self.tokenizer.reconstructor.pose_offsets(self.tokens[None], batch)[0]
-            local = apply_offsets(local, change)
+            change = self.tokenizer.reconstructor.pose_offsets(self.tokens[None], _batch_of(params))
+            local = apply_offsets(local, change[0])
         return pose(local, self.tokenizer.sites, self.tokenizer.body, params)
+
+
+def _batch_of(params: BodyParams) -> BodyParams:
+    return BodyParams(*(getattr(params, field.name)[None] for field in fields(BodyParams)))
 
 
 class Tokenizer:

@@ -89,7 +89,8 @@ def contribution_visibility(gaussians: Gaussians, cameras: Cameras, masks: Tenso
 
 def per_token(scores: Tensor, gaussians_per_token: int) -> Tensor:
     """Best score among the Gaussians of each token: [T * K] to [T]."""
-    return scores.unflatten(0, (-1, gaussians_per_token)).amax(dim=1)
+    grouped: Tensor = scores.unflatten(0, (-1, gaussians_per_token))
+    return grouped.amax(dim=1)
 
 
 def _inside_mask(frames: ReferenceFrames, points: Tensor) -> Tensor:

@@ -220,7 +220,7 @@ def gaussian_error(found: LocalGaussians, wanted: LocalGaussians, weights: Tenso
         + (found.log_scales - wanted.log_scales).abs().mean(-1)
         + (found.rotations - wanted.rotations).abs().mean(-1)
     )
-    per_token = terms.unflatten(1, (weights.shape[1], -1)).mean(-1)
+    per_token: Tensor = terms.unflatten(1, (weights.shape[1], -1)).mean(-1)
     return (per_token * weights).sum() / weights.sum()
 
 

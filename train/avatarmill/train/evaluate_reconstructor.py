@@ -112,7 +112,6 @@ def _mean(views: Sequence[Quality]) -> Quality:
         raise ValueError("no held-out frames: references must be fewer than the frames of a set")
     rows = np.array([[getattr(view, field.name) for field in fields(Quality)] for view in views])
     known = np.isfinite(rows)
-    totals = np.where(known, rows, 0.0).sum(0) / np.maximum(known.sum(0), 1)
-    return Quality(
-        *(float(v) if n else float("nan") for v, n in zip(totals, known.sum(0), strict=True))
-    )
+    counts = known.sum(0)
+    totals = np.where(known, rows, 0.0).sum(0) / np.maximum(counts, 1)
+    return Quality(*np.where(counts > 0, totals, np.nan).tolist())

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -35,6 +35,9 @@ logger = logging.getLogger(__name__)
 
 WEIGHTS = "tokenizer.safetensors"
 CHECKPOINT = "checkpoint.pt"
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
+Average = Callable[[Tensors, Tensors, Tensor | int], None]
 
 Phase = Literal[
     "wild",  # pretraining, every layer at the full rate
@@ -174,7 +177,7 @@ class Trainer:
 
     def export(self) -> None:
         """Write the averaged weights with the facts of this run."""
-        self.tokenizer.reconstructor = self.average.module
+        self.tokenizer.reconstructor = cast(Reconstructor, self.average.module)
         self.tokenizer.save(self.config.out / WEIGHTS, self._facts())
         self.tokenizer.reconstructor = self.model
 
@@ -234,11 +237,11 @@ class Trainer:
         logger.info("continuing after step %d", self.done)
 
 
-def _young_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+def _young_average(decay: float) -> Average:
     """An exponential average that forgets the random start: it follows faster while young."""
 
     @torch.no_grad()
-    def average(kept: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+    def average(kept: Tensors, current: Tensors, count: Tensor | int) -> None:
         young = min(decay, (1.0 + int(count)) / (10.0 + int(count)))
         torch._foreach_lerp_(kept, current, 1.0 - young)
 
