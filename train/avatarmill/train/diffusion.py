@@ -80,7 +80,7 @@ class DiffusionTrainConfig:
     ema_decay: float = 0.998
     text_drop: float = 0.12
     """Share of captions replaced by the null condition, for classifier-free guidance."""
-    visibility_threshold: int = 32
+    visibility_threshold: int = 64
     """Tokens with a lower score (0-255) are invalid: learnable input, no loss."""
     time_mean: float = 0.0
     """Of the logit-normal time; above 0 trains more on noisy inputs."""

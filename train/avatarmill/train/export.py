@@ -13,7 +13,7 @@ from torch import Tensor
 from avatarmill.avatar.anchors import Anchors
 from avatarmill.train.mmdit import MMDiT, MMDiTConfig
 
-PACKAGED_WEIGHTS = Path(__file__).parent / "weights" / "diffusion_nano.safetensors"
+PACKAGED_WEIGHTS = Path(__file__).parent / "weights" / "diffusion.safetensors"
 FORMAT = "avatarmill-diffusion-1"
 FIX = "run `make weights` to retrain everything on the present body, anchors and tokenizer"
 
