@@ -269,3 +269,10 @@ def test_pose_correctives_are_referred_to_the_licensed_loader(tmp_path: Path) ->
     np.savez(tmp_path / "licensed.npz", **arrays)
     with pytest.raises(ValueError, match="load_licensed_body"):
         load_body(tmp_path / "licensed.npz")
+
+
+def test_a_single_body_needs_no_batch_dimension(body: Body) -> None:
+    batch = BodyParams.rest(1)
+    single = body(batch[0])
+    assert single.vertices.shape == (body.num_vertices, 3)
+    assert torch.equal(single.vertices, body(batch).vertices[0])

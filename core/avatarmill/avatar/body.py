@@ -237,7 +237,8 @@ class Body(nn.Module):
 
     def _rest_columns(self, params: BodyParams, vertex_ids: Tensor | None) -> Tensor:
         # [V, 3, B]: batch last, so that skinning runs over contiguous memory.
-        coefficients = torch.cat((params.shape, params.expression), dim=-1).flatten(0, -2)
+        coefficients = torch.cat((params.shape, params.expression), dim=-1)
+        coefficients = coefficients.reshape(-1, coefficients.shape[-1])
         directions, template = self._directions, self.template
         if vertex_ids is not None:
             directions = directions.view(self.num_vertices, 3, -1)[vertex_ids].flatten(0, 1)
@@ -279,7 +280,8 @@ def _skin_columns(
 ) -> Tensor:
     # rest [V, 3, B], transforms [..., 55, 4, 4] -> [..., V, 3]. In blocks of vertices whose
     # blended matrices stay in cache: 23 ms instead of 61 for 64 bodies on one core.
-    columns = transforms.flatten(0, -4)[:, :, :3, :].permute(1, 3, 2, 0).flatten(1)  # [55, 12 B]
+    matrices = transforms.reshape(-1, NUM_JOINTS, 4, 4)[:, :, :3, :]
+    columns = matrices.permute(1, 3, 2, 0).flatten(1)  # [55, 12 B]
     block = max(512, _SKIN_BLOCK // rest.shape[-1])
     moved = [
         _skin_block(block_weights @ columns, block_rest)
