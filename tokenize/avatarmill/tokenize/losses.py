@@ -58,16 +58,15 @@ def image_losses(
     Args:
         rendered: [C, H, W, 3] premultiplied by alpha.
         alpha: [C, H, W].
-        target: [C, H, W, 3] in 0..1.
+        target: [C, H, W, 3] the person cut out, premultiplied by the mask like the renders.
         mask: [C, H, W] in 0..1.
 
     Errors are divided by the person's area, so that a small person counts as much as a large.
     """
-    person = target * mask[..., None]
     area = mask.mean().clamp(min=0.02)
-    images = rendered.movedim(-1, -3), person.movedim(-1, -3)
+    images = rendered.movedim(-1, -3), target.movedim(-1, -3)
     return ImageLosses(
-        color=(rendered - person).abs().mean() / area,
+        color=(rendered - target).abs().mean() / area,
         alpha=(alpha - mask).abs().mean() / area,
         perceptual=perceptual(*images) / area,
     )

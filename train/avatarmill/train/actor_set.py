@@ -39,7 +39,7 @@ class TargetViews:
     """M frames that renders are compared with, and the true pose of each."""
 
     images: Tensor
-    """[M, S, S, 3] in 0..1, black outside the person."""
+    """[M, S, S, 3] in 0..1, premultiplied by the mask: black outside the person."""
     masks: Tensor
     """[M, S, S] in 0..1."""
     known: Tensor

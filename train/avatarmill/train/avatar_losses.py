@@ -175,4 +175,4 @@ def _compare(
     color = torch.stack([color for color, _ in rendered])
     alpha = torch.stack([alpha for _, alpha in rendered])
     color, alpha = color * views.known[..., None], alpha * views.known
-    return image_losses(color, alpha, views.images, views.masks * views.known, perceptual)
+    return image_losses(color, alpha, views.images, views.masks, perceptual)

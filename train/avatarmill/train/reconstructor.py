@@ -25,7 +25,8 @@ from avatarmill.avatar.body import load_body
 from avatarmill.records.fingerprint import fingerprint
 from avatarmill.records.runs import write_config
 from avatarmill.tokenize.config import NANO, PRESETS, TokenizerConfig
-from avatarmill.tokenize.losses import LossWeights, PyramidLoss
+from avatarmill.tokenize.losses import LossWeights, PerceptualLoss, PyramidLoss
+from avatarmill.tokenize.lpips import Lpips
 from avatarmill.tokenize.reconstructor import Reconstructor
 from avatarmill.tokenize.tokenizer import Tokenizer
 from avatarmill.train.actor_set import ActorSet
@@ -58,12 +59,12 @@ class ReconstructorTrainConfig:
     """Weights to start from; the studio phase starts from the wild phase's."""
     preset: str = NANO.name
     steps: int = 2500
-    minutes: float = 20.0
+    minutes: float = 17.0
     """Time budget: the schedule ends with whichever of steps and minutes ends first."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 7e-4
     layer_decay: float = 0.65
     """Factor on the learning rate per layer below the decoders, studio phase only."""
-    warmup_steps: int = 100
+    warmup_steps: int = 60
     weight_decay: float = 0.02
     clip_norm: float = 1.0
     ema_decay: float = 0.995
@@ -75,6 +76,8 @@ class ReconstructorTrainConfig:
     """Side of the renders in pixels."""
     face_share: float = 0.3
     """Share of target views that are cut to the head and shoulders."""
+    lpips: Path | None = None
+    """LPIPS weights (avatarmill.tokenize.lpips); without them the gradient pyramid stands in."""
     losses: LossWeights = field(default_factory=LossWeights)
     seed: int = 0
     threads: int = 2
@@ -113,7 +116,9 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.tokenizer = _tokenizer(config)
         self.model: Reconstructor = self.tokenizer.reconstructor.train()
-        self.perceptual = PyramidLoss()
+        self.perceptual: PerceptualLoss = (
+            PyramidLoss() if config.lpips is None else Lpips(config.lpips)
+        )
         self.optimizer = torch.optim.AdamW(
             parameter_groups(self.model, config),
             betas=(0.9, 0.98),
@@ -126,6 +131,7 @@ class Trainer:
 
     def train(self) -> None:
         """Step until steps or minutes are used up, then export."""
+        self.config.out.mkdir(parents=True, exist_ok=True)
         self._resume()
         saved = self.seconds
         log = LossLog(self.config.out / "losses.csv", self.done)

@@ -5,6 +5,7 @@ each site. The fit is the truth for half of the actors; the others get errors li
 real one (joints, place, shape, mask border), so that the network learns to look past them.
 """
 
+import inspect
 import logging
 import multiprocessing
 import shutil
@@ -25,7 +26,7 @@ from torch.nn import functional as F
 from avatarmill.avatar.anchors import Anchors, load_anchors
 from avatarmill.avatar.body import Body, BodyParams, load_body
 from avatarmill.avatar.parts import part_ids
-from avatarmill.records.fingerprint import fingerprint
+from avatarmill.records.fingerprint import fingerprint, sha256_file
 from avatarmill.synth.frames import (
     StudioConfig,
     SynthFrames,
@@ -44,7 +45,7 @@ from avatarmill.train.actor_set import create_arrays, finish, is_finished, write
 logger = logging.getLogger(__name__)
 
 DATA_VERSION = "actors-1"
-"""Raised when synth or this file changes what is rendered."""
+"""Raised when this file changes what is stored; synth is known by its source."""
 
 Rows = Mapping[str, NDArray[np.generic]]
 
@@ -100,8 +101,14 @@ class Stage:
 def set_folder(root: Path, config: ActorSetConfig) -> Path:
     """Where a set lives: its name tells code version, configuration, body and anchors."""
     stage = _stage(config.num_tokens, config.per_token)
-    made_of = [stage.body.fingerprint, anchors_fingerprint(stage.anchors)]
+    made_of = [stage.body.fingerprint, anchors_fingerprint(stage.anchors), _synth_code()]
     return root / f"{config.kind}-{fingerprint([DATA_VERSION, config, made_of])[:12]}"
+
+
+def _synth_code() -> str:
+    """Fingerprint of synth's source files: their order, names and bytes."""
+    files = sorted(Path(inspect.getfile(synth_wild)).parent.glob("*.py"))
+    return fingerprint([(file.name, sha256_file(file)) for file in files])
 
 
 def build_actor_set(root: Path, config: ActorSetConfig, workers: int = 2) -> Path:
