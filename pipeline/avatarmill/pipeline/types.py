@@ -32,7 +32,7 @@ class Reason(StrEnum):
     NO_PERSON = "no_person"
     TRACK_TOO_SHORT = "track_too_short"
     LANDMARKS_DISAGREE = "landmarks_disagree"
-    """Detections that do not form one steady, human-shaped body: flicker, jumps, impossible limbs."""
+    """Detections that are not one steady, human-shaped body: flicker, jumps, impossible limbs."""
     PERSON_TOO_SMALL = "person_too_small"
     MASK_DISAGREES = "mask_disagrees"
     FIT_DIVERGED = "fit_diverged"
