@@ -7,30 +7,36 @@ import pytest
 from avatarmill.infra.cluster import check_reservation, start_ray
 from avatarmill.pipeline.executor import StageSpec, run_here, run_on_ray
 from avatarmill.pipeline.types import Probe, Shot, Source
-from avatarmill.pipeline.work import Content, Outcome, ShotSpan, Stage, Work
+from avatarmill.pipeline.work import Content, Outcome, ShotSpan, Work
 from avatarmill.records.index import Record
 
 PROBE = Probe(1.0, 10.0, 10, 64, 64, 0, "h264", "mp4", 0.0)
 
 
-def build_split() -> Stage:
-    def split(source: Source, content: Content) -> Sequence[Content]:
+class Split:
+    """As many parts as the source has bytes."""
+
+    def __call__(self, source: Source, content: Content) -> Sequence[Content]:
         return [ShotSpan(PROBE, Shot(i, i + 1)) for i in range(source.size_bytes)]
 
-    return split
+    def close(self) -> None:
+        pass
 
 
-def build_finish() -> Stage:
-    def finish(source: Source, content: Content) -> Sequence[Content]:
+class Finish:
+    """A clip for each part; a bug in the second part of one source."""
+
+    def __call__(self, source: Source, content: Content) -> Sequence[Content]:
         assert isinstance(content, ShotSpan)
         if source.uri == "bad" and content.shot.start_seconds == 1:
             raise ZeroDivisionError("a bug in a stage")
         return [Outcome(clips=(Record(f"{source.uri}-{content.shot.start_seconds}", {}, {}),))]
 
-    return finish
+    def close(self) -> None:
+        pass
 
 
-SPECS = [StageSpec("split", build_split, 0.25), StageSpec("finish", build_finish, 0.25, 2)]
+SPECS = [StageSpec("split", Split, 0.25), StageSpec("finish", Finish, 0.25, 2)]
 SOURCES = [Source("good", "", "1", 3), Source("bad", "", "2", 2)]
 
 

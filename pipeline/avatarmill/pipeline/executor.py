@@ -4,6 +4,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,12 +53,13 @@ def apply_stage(name: str, stage: Stage, work: Work) -> list[Work]:
 
 def run_here(sources: Sequence[Source], specs: Sequence[StageSpec]) -> Iterator[Work]:
     """The stages in a plain loop in this process: for tests, debugging and overhead figures."""
-    stages = [(spec.name, spec.build()) for spec in specs]
-    for source in sources:
-        parts = [Work(source)]
-        for name, stage in stages:
-            parts = [out for part in parts for out in apply_stage(name, stage, part)]
-        yield from parts
+    with ExitStack() as stack:
+        stages = [(spec.name, stack.enter_context(closing(spec.build()))) for spec in specs]
+        for source in sources:
+            parts = [Work(source)]
+            for name, stage in stages:
+                parts = [out for part in parts for out in apply_stage(name, stage, part)]
+            yield from parts
 
 
 class _StageActor:

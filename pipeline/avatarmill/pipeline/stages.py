@@ -75,6 +75,10 @@ class ShotStage:
             return [_reject(shots, "source")]
         return [ShotSpan(facts, shot) for shot in shots]
 
+    def close(self) -> None:
+        """Ends the child."""
+        self._child.close()
+
 
 class PeopleStage:
     """A shot to its frames, people and masks. ffmpeg and MediaPipe run in supervised children."""
@@ -105,6 +109,11 @@ class PeopleStage:
                 masks.append(mask)
         return [ShotPeople(content, frames, tuple(tracks), tuple(masks), tuple(rejects))]
 
+    def close(self) -> None:
+        """Ends the children."""
+        self._child.close()
+        self._segmenter.close()
+
 
 class ClipStage:
     """The people of a shot to clips: body fit, selection of frames, crops, words."""
@@ -128,6 +137,9 @@ class ClipStage:
             else:
                 clips.append(clip_record(made))
         return [Outcome(tuple(clips), tuple(rejects))]
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     def _clip(
         self, source: Source, people: ShotPeople, track: Track, masks: Bytes

@@ -1,8 +1,9 @@
 """What travels between the curation stages: a part of a source, on its way to an outcome."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Protocol
 
 from avatarmill.pipeline.types import Bytes as ByteArray
 from avatarmill.pipeline.types import Frames, Probe, Reject, Shot, Source, Track
@@ -46,8 +47,16 @@ class Outcome:
 
 
 Content = Listed | ShotSpan | ShotPeople | Outcome
-Stage = Callable[[Source, Content], Sequence[Content]]
-"""A step of the pipeline: one content in, at least one out (a file becomes its shots)."""
+
+
+class Stage(Protocol):
+    """A step of the pipeline: one content in, at least one out (a file becomes its shots)."""
+
+    def __call__(self, source: Source, content: Content) -> Sequence[Content]:
+        """The contents that come after `content` of `source`."""
+
+    def close(self) -> None:
+        """Ends the children the stage holds."""
 
 
 @dataclass(frozen=True, slots=True)
