@@ -255,7 +255,7 @@ def _young_average(decay: float) -> Average:
 
 
 def recipe(config: ReconstructorTrainConfig) -> str:
-    """Fingerprint of what decides the result: settings without places, threads and budgets."""
+    """Fingerprint of what decides the result: settings without places and threads."""
     ignored = ("actors", "out", "start", "threads", "checkpoint_seconds")
     names = (name for name in config.__slots__ if name not in ignored)
     return fingerprint({name: getattr(config, name) for name in names})
