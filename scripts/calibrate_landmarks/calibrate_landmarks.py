@@ -4,10 +4,8 @@
 
 Renders the free body in known poses, detects the landmarks in the pictures as the pipeline does,
 and triangulates each in the frame of the bone it moves with. The pipeline reads
-`pipeline/avatarmill/pipeline/data/landmarks.json`: look at the logged differences before replacing
-it. The packaged map was made on the first version of the body, whose pictures had no brows and
-lips; a run today places the brows 12 mm higher, the body's points on the face 3 to 7 mm elsewhere,
-and everything else within 4 mm. Needs `.venv-mediapipe`; takes 75 seconds.
+`pipeline/avatarmill/pipeline/data/landmarks.json`, made by this script on the packaged body; the
+logged differences tell what another body moves. Needs `.venv-mediapipe`; takes 75 seconds.
 """
 
 import argparse
