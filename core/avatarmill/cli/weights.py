@@ -31,13 +31,13 @@ class WeightsConfig:
     out: Path = Path("out/weights")
     """Actor sets, shards, checkpoints and one mark for each finished step."""
     wild: ActorSetConfig = field(
-        default_factory=lambda: ActorSetConfig(kind="wild", actors=400, frames=7, seed=1)
+        default_factory=lambda: ActorSetConfig(kind="wild", actors=200, frames=7, seed=1)
     )
     studio: ActorSetConfig = field(
-        default_factory=lambda: ActorSetConfig(kind="studio", actors=160, frames=8, seed=2)
+        default_factory=lambda: ActorSetConfig(kind="studio", actors=120, frames=8, seed=2)
     )
     clips: ActorClipsConfig = field(default_factory=ActorClipsConfig)
-    wild_minutes: float = 18.0
+    wild_minutes: float = 17.0
     studio_minutes: float = 8.0
     compressor_minutes: float = 4.0
     diffusion_steps: int = 900
@@ -115,7 +115,7 @@ def plan_steps(config: WeightsConfig) -> list[WeightStep]:
         WeightStep(
             "reconstructor studio",
             (*reconstructor, "--phase", "studio", "--actors", f"{studio}", "--out", f"{second}")
-            + ("--start", f"{first / 'tokenizer.safetensors'}")
+            + ("--start", f"{first / 'tokenizer.safetensors'}", "--learning-rate", "5e-4")
             + ("--minutes", f"{config.studio_minutes}"),
             second / "tokenizer.safetensors",
         ),
@@ -123,7 +123,7 @@ def plan_steps(config: WeightsConfig) -> list[WeightStep]:
             "compressor",
             ("train", "compressor", "--actors", f"{wild}", f"{studio}", "--out", f"{tokenizer}")
             + ("--start", f"{second / 'tokenizer.safetensors'}")
-            + ("--minutes", f"{config.compressor_minutes}"),
+            + ("--minutes", f"{config.compressor_minutes}", "--draws", "1"),
             tokenizer,
         ),
         WeightStep(
