@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined, Template
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from avatarmill.avatar.body import load_body
 from avatarmill.cli.report_tiles import Tile, clip_tiles
@@ -20,8 +20,8 @@ from avatarmill.records.reader import clips_in, tokens_in
 from avatarmill.records.rejects import read_rejects
 from avatarmill.tokenize.tokenizer import Tokenizer
 
-SHEET_SIDE = 192
-"""Pixels of a tile in the contact sheet."""
+SHEET_SIDE, HEAD = 192, 20
+"""Pixels of a tile and of the line of titles in the contact sheet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,10 @@ class ClipRow:
 
 
 def run(config: ReportConfig) -> int:
-    """Writes OUT/report.html, which needs no other file, and OUT/report.jpg, its contact sheet."""
+    """Writes OUT/report.html, which needs no other file, and OUT/report.jpg, its contact sheet.
+
+    The last row of the sheet is the generated avatars.
+    """
     rows = list(_rows(config))
     avatars = sorted((config.out / "avatars").glob("*.png"))
     page = _template().render(
@@ -65,7 +68,9 @@ def run(config: ReportConfig) -> int:
     )
     write_bytes(config.out / "report.html", page.encode())
     if rows:
-        sheet = contact_sheet([[tile.image for tile in row.tiles] for row in rows])
+        pictures = [[tile.image for tile in row.tiles] for row in rows]
+        pictures.append([np.asarray(Image.open(path).convert("RGB")) for path in avatars])
+        sheet = contact_sheet(pictures, [tile.title for tile in rows[0].tiles])
         write_bytes(config.out / "report.jpg", _jpeg(sheet))
     return 0
 
@@ -81,15 +86,20 @@ def _rows(config: ReportConfig) -> Iterator[ClipRow]:
         yield ClipRow(clip, sample.visible_fraction, tiles)
 
 
-def contact_sheet(rows: Sequence[Sequence[np.ndarray]], side: int = SHEET_SIDE) -> np.ndarray:
-    """Pictures in rows, each fitted into a white square of `side` pixels: uint8 [H, W, 3]."""
+def contact_sheet(
+    rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], side: int = SHEET_SIDE
+) -> np.ndarray:
+    """Pictures in rows under column titles, each fitted into a white square: uint8 [H, W, 3]."""
     columns = max(len(row) for row in rows)
-    sheet = Image.new("RGB", (columns * side, len(rows) * side), "white")
+    sheet = Image.new("RGB", (columns * side, HEAD + len(rows) * side), "white")
+    pen = ImageDraw.Draw(sheet)
+    for x, title in enumerate(titles):
+        pen.text((x * side + 4, 4), title, fill="black")
     for y, row in enumerate(rows):
         for x, pixels in enumerate(row):
             picture = Image.fromarray(pixels)
             picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-            sheet.paste(picture, (x * side, y * side))
+            sheet.paste(picture, (x * side, HEAD + y * side))
     return np.asarray(sheet)
 
 

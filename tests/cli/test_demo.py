@@ -1,0 +1,41 @@
+"""The demo is a list of commands that the executable understands."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from avatarmill.cli.demo import DemoConfig, Step, plan_steps
+from avatarmill.cli.main import COMMANDS, parse_config, split_command
+
+
+@pytest.mark.parametrize("videos", [None, "tests"])
+def test_every_step_parses(tmp_path: Path, videos: str | None) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "clips").mkdir()
+    config = DemoConfig(out=tmp_path, videos=Path(videos) if videos else None)
+    steps = plan_steps(config)
+    names = [step.name for step in steps]
+    assert names == ["synth"] * (videos is None) + [
+        "curate",
+        "tokenize",
+        "train",
+        "generate",
+        "report",
+    ]
+    for step in steps:
+        assert not isinstance(parsed(step), int), f"{step} was refused"
+
+
+def parsed(step: Step) -> object:
+    name, options = split_command(step.arguments)
+    command = COMMANDS[name]
+    config = getattr(importlib.import_module(command.module), command.config)
+    return parse_config(config, options, prog=name)
+
+
+def test_bad_settings_name_the_field(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="videos: .*missing is not a folder"):
+        DemoConfig(videos=tmp_path / "missing")
+    with pytest.raises(ValueError, match="actors: 0 must be at least 1"):
+        DemoConfig(actors=0)
