@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from avatarmill.generate.sample import guided_velocity, sample
+from avatarmill.generate.sample import guided_velocity, sample, step_times
 from avatarmill.train.mmdit import TINY, MMDiT
 from avatarmill.train.text import TextFeatures
 
@@ -70,6 +70,15 @@ def test_guidance_interpolates_and_extrapolates() -> None:
     torch.testing.assert_close(strong, null + 3.0 * (plain - null), atol=1e-5, rtol=1e-5)
 
 
+def test_times_fall_from_one_to_zero_and_crowd_near_noise() -> None:
+    even, shifted = step_times(10, 1.0), step_times(10, 4.0)
+    assert even == pytest.approx([1 - k / 10 for k in range(11)])
+    for times in (even, shifted):
+        assert times[0] == 1.0 and times[-1] == 0.0
+        assert all(now > then for now, then in zip(times[:-1], times[1:], strict=True))
+    assert sum(t > 0.5 for t in shifted) > sum(t > 0.5 for t in even)
+
+
 def test_bad_requests_are_refused() -> None:
     net = model(trained=False)
     with pytest.raises(ValueError, match="takes one caption, got 2"):
@@ -78,3 +87,5 @@ def test_bad_requests_are_refused() -> None:
         sample(net, text(), seed=0, steps=0)
     with pytest.raises(ValueError, match="guidance is -1"):
         sample(net, text(), seed=0, guidance=-1)
+    with pytest.raises(ValueError, match=r"shift is 0.* \(above 0\)"):
+        sample(net, text(), seed=0, shift=0)

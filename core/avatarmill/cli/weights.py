@@ -40,9 +40,9 @@ class WeightsConfig:
     wild_minutes: float = 17.0
     studio_minutes: float = 8.0
     compressor_minutes: float = 4.0
-    diffusion_steps: int = 900
+    diffusion_steps: int = 1600
     workers: int = 2
-    """Processes that render actors."""
+    """Processes that render actors, and ranks of the diffusion training: as many as cores."""
     install: bool = True
     """Copy the results into the packages; without it they stay in `out`."""
 
@@ -139,7 +139,7 @@ def plan_steps(config: WeightsConfig) -> list[WeightStep]:
         WeightStep(
             "diffusion",
             ("train", "diffusion", "--tokens", f"{tokens}", "--out", f"{trained.parent}")
-            + ("--steps", f"{config.diffusion_steps}"),
+            + ("--steps", f"{config.diffusion_steps}", "--ranks", f"{config.workers}"),
             trained,
         ),
     ]

@@ -1,6 +1,7 @@
 """The diffusion trainer: visibility-aware flow matching on token shards, on DeepSpeed.
 
-Runs alone, or on K ranks: torchrun --nproc_per_node K -m avatarmill.train.diffusion --tokens ...
+Runs alone, on K ranks of this machine (--ranks K), or wherever torchrun or deepspeed starts it:
+torchrun --nnodes N --nproc_per_node K -m avatarmill.train.diffusion --tokens ...
 """
 
 import logging
@@ -8,7 +9,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from avatarmill.train.distributed import (
     Precision,
     ZeroStage,
     engine_config,
+    launch,
+    launched,
     parameters_with_decay,
     process_group,
     sum_over_ranks,
@@ -72,7 +75,7 @@ class DiffusionTrainConfig:
     """Optimizer steps over the whole run."""
     batch_size: int = 8
     """Samples of one rank in one step."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 1.5e-3
     """Peak; linear warm-up, then a cosine down to a fiftieth."""
     warmup: int = 100
     weight_decay: float = 0.01
@@ -82,9 +85,10 @@ class DiffusionTrainConfig:
     """Share of captions replaced by the null condition, for classifier-free guidance."""
     visibility_threshold: int = 64
     """Tokens with a lower score (0-255) are invalid: learnable input, no loss."""
-    time_mean: float = 0.0
-    """Of the logit-normal time; above 0 trains more on noisy inputs."""
-    time_deviation: float = 1.0
+    time_mean: float = 1.2
+    """Of the logit-normal time; above 0 trains more on noisy inputs. A garment's colour is repeated
+    over many tokens and shows through much noise: only near t = 1 must it come from the text."""
+    time_deviation: float = 1.3
     shape_weight: float = 0.1
     """Of the body-shape token in the loss; all latents together weigh 1."""
     precision: Precision = "fp32"
@@ -97,6 +101,9 @@ class DiffusionTrainConfig:
     log_every: int = 1
     threads: int = 0
     """Torch threads a rank; 0 shares the cores out."""
+    ranks: int = 1
+    """Processes to start on this machine; on a CPU as many as cores train fastest. Ignored under
+    torchrun, which has started them."""
 
     def __post_init__(self) -> None:
         _require(self.steps >= 1, "steps", self.steps, "at least 1")
@@ -110,6 +117,7 @@ class DiffusionTrainConfig:
         _require(1 <= score <= 255, "visibility_threshold", score, limits)
         _require(self.checkpoint_every >= 1, "checkpoint_every", self.checkpoint_every, "above 0")
         _require(self.log_every >= 1, "log_every", self.log_every, "at least 1")
+        _require(self.ranks >= 1, "ranks", self.ranks, "at least 1")
         if self.size not in SIZES:
             raise ValueError(f"size is {self.size!r}, expected one of {', '.join(SIZES)}")
 
@@ -121,7 +129,15 @@ class DiffusionTrainConfig:
     def recipe(self) -> "DiffusionTrainConfig":
         """The configuration less what does not change the result: what a resume must share."""
         here = Path()
-        return replace(self, tokens=here, out=here, checkpoint_every=1, log_every=1, threads=0)
+        same = replace(self, tokens=here, out=here, checkpoint_every=1, log_every=1)
+        return replace(same, threads=0, ranks=1)
+
+    def options(self) -> list[str]:
+        """The configuration as command-line options."""
+        return [
+            f"--{field.name.replace('_', '-')}={getattr(self, field.name)}"
+            for field in fields(self)
+        ]
 
 
 def _require(holds: bool, name: str, value: object, expected: str) -> None:
@@ -136,6 +152,8 @@ def run(config: DiffusionTrainConfig) -> int:
         ValueError: no token shards, shards of several tokenizers, or a run with other settings.
     """
     shards = list_shards(config.tokens)
+    if config.ranks > 1 and not launched():
+        return launch("avatarmill.train.diffusion", config.options(), ranks=config.ranks)
     body = load_body()
     anchors = load_anchors(body, SIZES[config.size].num_tokens)
     made_for = Fingerprints(body.fingerprint, anchors.fingerprint, tokenizer_of(shards))

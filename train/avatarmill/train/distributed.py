@@ -2,7 +2,10 @@
 
 import logging
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -43,6 +46,8 @@ def process_group() -> Iterator[Group]:
     import deepspeed
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    # DeepSpeed's, which still calls collectives by their former names.
+    warnings.filterwarnings("ignore", message=".*torch.distributed.* is deprecated")
     # An all-reduce for inference that DeepSpeed would compile at start: 2 minutes and a C++
     # compiler for a kernel that training does not call.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
@@ -58,7 +63,7 @@ def process_group() -> Iterator[Group]:
 @contextmanager
 def _launched_or_alone(device: torch.device) -> Iterator[None]:
     backend = "gloo" if device.type == "cpu" else "nccl"
-    if "RANK" in os.environ:
+    if launched():
         torch.distributed.init_process_group(backend)
         yield
         return
@@ -81,6 +86,20 @@ def _device() -> torch.device:
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     torch.cuda.set_device(device)
     return device
+
+
+def launched() -> bool:
+    """Whether `torchrun` or `deepspeed` started this process as one of several ranks."""
+    return "RANK" in os.environ
+
+
+def launch(module: str, options: Sequence[str], *, ranks: int) -> int:
+    """Run `python -m module options` as `ranks` processes on this machine; exit status."""
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    command = [sys.executable, "-m", *torchrun, "-m", module, *options]
+    # One thread a rank unless told otherwise: torchrun would set it too, and warn.
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    return subprocess.run(command, check=False, env=environment).returncode
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:

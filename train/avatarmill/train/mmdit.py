@@ -23,7 +23,7 @@ class MMDiTConfig:
     num_tokens: int = 1024
     channels: int = 8
     num_shape: int = 20
-    patch: int = 4
+    patch: int = 8
     """Neighbouring anchors that share one sequence position."""
     width: int = 128
     depth: int = 6
@@ -42,7 +42,7 @@ class MMDiTConfig:
 
 
 NANO = MMDiTConfig()
-TINY = MMDiTConfig(width=32, depth=2, heads=2, mlp_ratio=2, frequencies=3)
+TINY = MMDiTConfig(patch=4, width=32, depth=2, heads=2, mlp_ratio=2, frequencies=3)
 BASE = MMDiTConfig(
     num_tokens=8192,
     patch=1,
