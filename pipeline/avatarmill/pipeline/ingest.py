@@ -8,11 +8,12 @@ import pyarrow.parquet as pq
 
 from avatarmill.pipeline.types import Source
 
-VIDEO_SUFFIXES = frozenset(
-    ".mp4 .m4v .mov .3gp .3g2 .mkv .webm .avi .ts .mts .m2ts .mpg .mpeg .wmv .flv .ogv".split()
+MEDIA_SUFFIXES = frozenset(
+    ".mp4 .m4v .mov .3gp .3g2 .mkv .webm .avi .ts .mts .m2ts .mpg .mpeg .wmv .flv .ogv .mxf "
+    ".m4a .mp3 .aac .wav .ogg .oga .opus .flac .mka".split()
 )
-"""Names taken from a folder. Wider than what probe accepts: a file that cannot be used gets a row
-in the reject table, not silence."""
+"""Names taken from a folder. Wider than what probe accepts, sound included: a media file that cannot
+be used gets a row in the reject table, not silence."""
 _BLOCK = 1 << 20
 
 
@@ -35,7 +36,7 @@ def list_sources(inputs: str | Path | Sequence[str | Path]) -> list[Source]:
 def _rows(path: Path) -> Iterator[tuple[Path, str, str]]:
     """Path, licence and consent of every video an input names."""
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
+        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in MEDIA_SUFFIXES)
         yield from ((p, "", "") for p in files if p.is_file())
     elif not path.is_file():
         raise ValueError(f"input {str(path)!r} does not exist; give a folder, a video, a list")
