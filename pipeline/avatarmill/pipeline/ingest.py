@@ -12,7 +12,7 @@ MEDIA_SUFFIXES = frozenset(
     ".mp4 .m4v .mov .3gp .3g2 .mkv .webm .avi .ts .mts .m2ts .mpg .mpeg .wmv .flv .ogv .mxf "
     ".m4a .mp3 .aac .wav .ogg .oga .opus .flac .mka".split()
 )
-"""Names taken from a folder. Wider than what probe accepts, sound included: a media file that cannot
+"""Names taken from a folder. Wider than what probe accepts, sound included: a file that cannot
 be used gets a row in the reject table, not silence."""
 _BLOCK = 1 << 20
 
