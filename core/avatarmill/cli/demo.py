@@ -107,13 +107,22 @@ def _summarise(config: DemoConfig, seconds: dict[str, float]) -> None:
         "tokenize": json.loads((config.out / "tokens" / "summary.json").read_bytes()),
     }
     (config.out / "summary.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
-    say("")
+    say()
     table(
         ["job", "seconds"], [[name, f"{value:.1f}"] for name, value in summary["seconds"].items()]
     )
+    say()
+    stages = summary["curate"]["stage_seconds"]
+    table(
+        ["stage of curate", "seconds"], [[name, f"{value:.1f}"] for name, value in stages.items()]
+    )
+    say()
     states = summary["curate"]["states"]
     say("inputs: " + ", ".join(f"{number} {state}" for state, number in sorted(states.items())))
     say(f"clips: {summary['curate']['clips']}, token samples: {summary['tokenize']['samples']}")
+    if summary["curate"]["rejects"]:
+        rejects = summary["curate"]["rejects"].items()
+        say("rejected: " + ", ".join(f"{number} {reason}" for reason, number in rejects))
     for path in sorted((config.out / "avatars").iterdir()):
         say(f"  {path}")
     say(f"report: {config.out / 'report.html'}")
