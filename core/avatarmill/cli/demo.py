@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from avatarmill.cli.console import say, table
 from avatarmill.records.runs import write_config
@@ -81,11 +82,12 @@ def run(config: DemoConfig) -> int:
 
     Returns:
         0 when all jobs ended well, else the exit status of the job that did not; the jobs after
-        it are not started.
+        it are not started. The summary is written either way.
     """
     config.out.mkdir(parents=True, exist_ok=True)
     write_config(config.out, "demo", config)
     seconds: dict[str, float] = {}
+    status = 0
     for step in plan_steps(config):
         say(f"\n$ avatarmill {shlex.join(step.arguments)}")
         started = time.perf_counter()
@@ -94,35 +96,40 @@ def run(config: DemoConfig) -> int:
         seconds[step.name] = round(time.perf_counter() - started, 1)
         if status:
             say(f"\n{step.name} ended with status {status}; what was finished is in {config.out}")
-            return status
+            break
+        if step.name == "curate" and not _read_summary(config, "clips").get("clips"):
+            say("\nno clip was kept, so there is nothing to go on with; the reasons:")
+            status = 1
+            break
     _summarise(config, seconds)
-    return 0
+    return status
+
+
+def _read_summary(config: DemoConfig, folder: str) -> dict[str, Any]:
+    path = config.out / folder / "summary.json"
+    summary: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else {}
+    return summary
 
 
 def _summarise(config: DemoConfig, seconds: dict[str, float]) -> None:
-    """Writes summary.json from the summaries of the jobs and prints it as a table."""
-    summary = {
-        "seconds": {**seconds, "total": round(sum(seconds.values()), 1)},
-        "curate": json.loads((config.out / "clips" / "summary.json").read_bytes()),
-        "tokenize": json.loads((config.out / "tokens" / "summary.json").read_bytes()),
-    }
+    """Writes summary.json from the summaries of the jobs and prints it."""
+    clips, tokens = _read_summary(config, "clips"), _read_summary(config, "tokens")
+    total = {**seconds, "total": round(sum(seconds.values()), 1)}
+    summary = {"seconds": total, "curate": clips, "tokenize": tokens}
     (config.out / "summary.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
-    say()
-    table(
-        ["job", "seconds"], [[name, f"{value:.1f}"] for name, value in summary["seconds"].items()]
-    )
-    say()
-    stages = summary["curate"]["stage_seconds"]
-    table(
-        ["stage of curate", "seconds"], [[name, f"{value:.1f}"] for name, value in stages.items()]
-    )
-    say()
-    states = summary["curate"]["states"]
-    say("inputs: " + ", ".join(f"{number} {state}" for state, number in sorted(states.items())))
-    say(f"clips: {summary['curate']['clips']}, token samples: {summary['tokenize']['samples']}")
-    if summary["curate"]["rejects"]:
-        rejects = summary["curate"]["rejects"].items()
-        say("rejected: " + ", ".join(f"{number} {reason}" for reason, number in rejects))
-    for path in sorted((config.out / "avatars").iterdir()):
+    _say_seconds("job", total)
+    _say_seconds("stage of curate", clips.get("stage_seconds", {}))
+    for title, counts in (("inputs", clips.get("states")), ("rejects", clips.get("rejects"))):
+        if counts:
+            say(f"{title}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+    say(f"clips: {clips.get('clips', 0)}, token samples: {tokens.get('samples', 0)}")
+    for path in sorted((config.out / "avatars").glob("*")):
         say(f"  {path}")
-    say(f"report: {config.out / 'report.html'}")
+    if (config.out / "report.html").exists():
+        say(f"report: {config.out / 'report.html'}")
+
+
+def _say_seconds(what: str, seconds: dict[str, float]) -> None:
+    say()
+    table([what, "seconds"], [[name, f"{value:.1f}"] for name, value in seconds.items()])
+    say()
