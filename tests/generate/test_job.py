@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -70,6 +71,15 @@ def test_a_prompt_becomes_an_avatar(generated: Path) -> None:
     assert facts["prompt"] == "a woman in a red t-shirt" and len(facts["shape"]) == 20
     assert facts["fingerprints"].keys() == {"body", "anchors", "tokenizer"}
     assert (generated / "generate.config.json").is_file()
+
+
+def test_the_driven_figure_stays_in_the_picture(generated: Path) -> None:
+    with av.open(str(generated / "avatars" / "ada_walk.mp4")) as file:
+        frames = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+    assert len(frames) == 5
+    for frame in frames:
+        rows = np.flatnonzero((frame < 200).any(axis=(1, 2)))
+        assert 0 < rows[0] < 16 and 48 < rows[-1] < 63, "head and feet"
 
 
 def test_the_same_seed_gives_the_same_bytes(

@@ -41,7 +41,7 @@ class GenerateConfig:
     seed: int = 0
     steps: int = 32
     """Euler steps."""
-    guidance: float = 3.0
+    guidance: float = 2.5
     """Classifier-free guidance; 1 is the plain conditional model."""
     weights: Path | None = None
     """Diffusion weights; None is the packaged nano model."""

@@ -38,11 +38,16 @@ def turntable(avatar: CanonicalAvatar, *, num_frames: int, size: int) -> Iterato
 def driven(
     avatar: CanonicalAvatar, motion: Motion, *, size: int, azimuth: float = math.radians(30.0)
 ) -> Iterator[Frame]:
-    """The avatar in each frame of a motion, seen at `azimuth` by a camera that moves along."""
+    """The avatar in each frame of a motion, seen at `azimuth` by a camera that moves along.
+
+    It follows over the ground and keeps one height, so that steps and jumps show.
+    """
     framing = orbit_around(avatar.pose(relaxed_pose()), torch.tensor([azimuth]), size)
+    follow = motion.translation.clone()
+    follow[:, 1] = follow[:, 1].mean()
     for frame in range(len(motion)):
         gaussians = avatar.pose(motion.params(frame, avatar.shape))
-        yield draw(gaussians, _moved(framing, motion.translation[frame]))
+        yield draw(gaussians, _moved(framing, follow[frame]))
 
 
 def draw(gaussians: Gaussians, camera: Cameras) -> Frame:
@@ -68,9 +73,8 @@ def orbit_around(gaussians: Gaussians, azimuths: Tensor, size: int) -> Cameras:
     )
 
 
-def _moved(camera: Cameras, translation: Tensor) -> Cameras:
-    """The camera carried along the ground by a translation [3]; its height stays."""
-    shift = translation * torch.tensor([1.0, 0.0, 1.0])
+def _moved(camera: Cameras, shift: Tensor) -> Cameras:
+    """The camera carried along by a shift [3] in the world."""
     matrix = camera.world_to_camera.clone()
     matrix[:, :3, 3] -= (matrix[:, :3, :3] @ shift[:, None])[..., 0]
     return Cameras(camera.intrinsics, matrix, camera.width, camera.height)

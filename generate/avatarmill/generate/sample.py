@@ -26,7 +26,7 @@ def sample(
     *,
     seed: int,
     steps: int = 32,
-    guidance: float = 3.0,
+    guidance: float = 2.5,
     shift: float = 3.0,
 ) -> Sampled:
     """Euler steps from t = 1 (noise) to t = 0 with classifier-free guidance (Ho & Salimans 2021).

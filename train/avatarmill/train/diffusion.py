@@ -9,6 +9,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
@@ -242,15 +243,19 @@ class _Training:
         recipe = fingerprint([config.recipe(), self.made_for])
         found = load_checkpoint(folder, self.engine, self.ema, recipe=recipe, group=self.group)
         state = begin = found or RunState(0, 0, 0.0, self.group.world_size, recipe)
-        log = LossLog(config.out / LOSS_LOG, state.step) if self.group.leads else None
-        for state, row in self._steps(begin):
-            if log is not None and state.step % config.log_every == 0:
-                log.append(row)
-            if state.step % config.checkpoint_every == 0 or state.step == config.steps:
-                save_checkpoint(folder, self.engine, self.ema, state, self.group)
-        if log is not None:
-            log.close()
+        with ExitStack() as stack:
+            log = self._open_log(stack, state.step)
+            for state, row in self._steps(begin):
+                if log is not None and state.step % config.log_every == 0:
+                    log.append(row)
+                if state.step % config.checkpoint_every == 0 or state.step == config.steps:
+                    save_checkpoint(folder, self.engine, self.ema, state, self.group)
         self._export(state)
+
+    def _open_log(self, stack: ExitStack, step: int) -> LossLog | None:
+        if not self.group.leads:
+            return None
+        return stack.enter_context(closing(LossLog(self.config.out / LOSS_LOG, step)))
 
     def _steps(self, state: RunState) -> Iterator[tuple[RunState, LossRow]]:
         """Train; after each step, where the run stands and its row of the log."""

@@ -40,7 +40,7 @@ class LossLog:
         self._writer.writerow(astuple(row))
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; `contextlib.closing` does it at the end of a block."""
         self._file.close()
 
 

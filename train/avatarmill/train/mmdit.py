@@ -103,8 +103,9 @@ class Stream(nn.Module):
         shift, scale = (modulation + self.table)[:, :2].unsqueeze(2).unbind(1)
         hidden = self.norm(x_BSW) * (1 + scale) + shift
         key, value = (self._split(part) for part in self.key_value(hidden).chunk(2, dim=-1))
-        query = None if self.reads else self.query_norm(self._split(self.query(hidden)))
-        return query, self.key_norm(key), value
+        query = None if self.reads else self.query_norm(self._split(self.query(hidden)).float())
+        # Normalised in float32 also under bf16 autocast: the norm's weights are.
+        return query, self.key_norm(key.float()), value
 
     def finish(self, x_BSW: Tensor, attended: Tensor, modulation: Tensor) -> Tensor:
         """Residual update from the attention output [B, H, S, W/H], then the MLP."""
