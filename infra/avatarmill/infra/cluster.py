@@ -1,6 +1,7 @@
 """Ray as our jobs use it: how it is started, and the reservation it cannot survive."""
 
 import logging
+import os
 from collections.abc import Mapping
 
 
@@ -10,6 +11,8 @@ def start_ray(num_cpus: int | None = None) -> None:
     import ray.data
 
     if not ray.is_initialized():
+        # Ray's own C++ layer logs our actor pools' constructor arguments as an error.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         ray.init(
             num_cpus=num_cpus,
             include_dashboard=False,

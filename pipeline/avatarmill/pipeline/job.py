@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 from tqdm import tqdm
@@ -141,10 +142,12 @@ def _curate(
     start_ray()
     specs = curation_stages(config.stages(), config.workers)
     waiting = [source for _, group in pending for source in group]
+    done = Fraction(0)
     with tqdm(total=len(waiting), desc="curate", unit="video", smoothing=0) as bar:
         for work in run_on_ray(waiting, specs):
             finished = gather.add(work)
-            bar.update(float(work.share))
+            done += work.share
+            bar.update(round(float(done), 1) - bar.n)
             if finished:
                 _commit(folder, finished, plan.fingerprint)
     if left := gather.unfinished():
