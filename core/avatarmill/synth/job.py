@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import tyro
+from tqdm import tqdm
 
 from avatarmill.synth.frames import (
     StudioConfig,
@@ -55,7 +56,8 @@ def run(config: SynthConfig) -> int:
         folder.mkdir(parents=True, exist_ok=True)
     settings = {**asdict(config), "out": str(config.out)}
     _write_json(config.out / "synth.config.json", settings)
-    for seed in range(config.seed, config.seed + config.count):
+    seeds = range(config.seed, config.seed + config.count)
+    for seed in tqdm(seeds, desc="synth", unit="actor"):
         for name, frames, fps in _clips(config, seed):
             write_video(videos / f"{name}.mp4", frames.images, fps=fps)
             write_truth(truth / f"{name}.npz", frames, seed=seed, kind=config.kind, fps=fps)
