@@ -12,7 +12,7 @@ from typing import Any
 from avatarmill.cli.console import say, table
 from avatarmill.records.runs import write_config
 
-DEFAULT_PROMPT = "a woman with long brown hair in a red t-shirt and blue trousers"
+DEFAULT_PROMPT = "A person with short brown hair, in a red t-shirt and blue trousers"
 
 
 @dataclass(frozen=True, slots=True)
