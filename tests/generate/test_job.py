@@ -12,7 +12,7 @@ from PIL import Image
 from avatarmill.avatar.ply import read_ply
 from avatarmill.generate.job import GenerateConfig, run, slug
 from avatarmill.tokenize.config import NANO
-from avatarmill.tokenize.tokenizer import Tokenizer
+from avatarmill.tokenize.tokenizer import Tokenizer, anchors_fingerprint
 from avatarmill.train.export import Fingerprints, ModelInfo, save_model
 from avatarmill.train.mmdit import TINY, MMDiT
 
@@ -29,7 +29,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     anchors = load_anchors(body, 1024)
     Tokenizer(NANO, body, anchors).save(folder / "tokenizer.safetensors", {})
     tokenizer = Tokenizer.load(folder / "tokenizer.safetensors")
-    made_for = Fingerprints(body.fingerprint, anchors.fingerprint, tokenizer.fingerprint)
+    made_for = Fingerprints(body.fingerprint, anchors_fingerprint(anchors), tokenizer.fingerprint)
     model = MMDiT(TINY, anchors.position, anchors.normal)
     info = ModelInfo(TINY, made_for, recipe="{}", seed=0, steps=0, samples=0, seconds=0.0)
     save_model(folder / "diffusion.safetensors", model.state_dict(), info)

@@ -24,6 +24,7 @@ from avatarmill.avatar.body import load_body
 from avatarmill.records.canonical import json_bytes
 from avatarmill.records.fingerprint import describe, fingerprint
 from avatarmill.records.runs import write_config
+from avatarmill.tokenize.tokenizer import anchors_fingerprint
 from avatarmill.train.checkpoint import RunState, load_checkpoint, save_checkpoint
 from avatarmill.train.distributed import (
     Group,
@@ -100,8 +101,9 @@ class DiffusionTrainConfig:
     """`scratch`, `packaged` (the weights we ship) or a weights file: continue from there."""
     checkpoint_every: int = 500
     log_every: int = 1
-    threads: int = 0
-    """Torch threads a rank; 0 shares the cores out."""
+    threads: int = 1
+    """Torch threads a rank; 0 shares the cores out. The nano model gains nothing from a second
+    thread, and on a busy machine loses tenfold: use the cores for ranks."""
     ranks: int = 1
     """Processes to start on this machine; on a CPU as many as cores train fastest. Ignored under
     torchrun, which has started them."""
@@ -157,7 +159,7 @@ def run(config: DiffusionTrainConfig) -> int:
         return launch("avatarmill.train.diffusion", config.options(), ranks=config.ranks)
     body = load_body()
     anchors = load_anchors(body, SIZES[config.size].num_tokens)
-    made_for = Fingerprints(body.fingerprint, anchors.fingerprint, tokenizer_of(shards))
+    made_for = Fingerprints(body.fingerprint, anchors_fingerprint(anchors), tokenizer_of(shards))
     with process_group() as group:
         if group.leads:
             write_config(config.out, CONFIG_NAME, config)

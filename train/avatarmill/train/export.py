@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from avatarmill.avatar.anchors import Anchors
+from avatarmill.tokenize.tokenizer import anchors_fingerprint
 from avatarmill.train.mmdit import MMDiT, MMDiTConfig
 
 PACKAGED_WEIGHTS = Path(__file__).parent / "weights" / "diffusion.safetensors"
@@ -99,7 +100,7 @@ def load_model(
     """
     source = PACKAGED_WEIGHTS if path is None else path
     info = read_info(source)
-    info.fingerprints.check(Fingerprints(body, anchors.fingerprint, tokenizer), source)
+    info.fingerprints.check(Fingerprints(body, anchors_fingerprint(anchors), tokenizer), source)
     model = MMDiT(info.model, anchors.position, anchors.normal)
     load_weights(model, source)
     return model.eval(), info
