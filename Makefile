@@ -14,10 +14,10 @@ export SAM2_BUILD_CUDA := 0
 export DS_BUILD_OPS := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check format demo weights clean
+.PHONY: help setup test check format demo weights bench-raster clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.stamp .venv-mediapipe/.stamp  ## both Python environments (done by the others)
 
@@ -39,6 +39,9 @@ demo: setup  ## videos to avatars: VIDEOS=folder OUT=folder, both optional
 
 weights: setup  ## retrain every weight in the repository
 	.venv/bin/avatarmill weights
+
+bench-raster: setup  ## speed and exactness of the CPU rasterizer
+	.venv/bin/python benchmarks/raster.py
 
 clean:  ## remove caches and out/, keep the environments
 	rm -rf out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
