@@ -4,7 +4,6 @@ import numpy as np
 from bake_joints import JOINT_NAMES
 from numpy.typing import NDArray
 from scipy.optimize import nnls
-from scipy.spatial import cKDTree
 
 Array = NDArray[np.float64]
 
@@ -124,9 +123,3 @@ def _part_of_joint(name: str) -> str:
         return "torso"
     middle = {"pelvis": "hips", "neck": "neck"}
     return middle.get(name, f"{side}_hand")
-
-
-def nearest_vertex(points: Array, target: Array, allowed: NDArray[np.bool_]) -> int:
-    """Index of the allowed vertex nearest to `target` [3]."""
-    ids = np.flatnonzero(allowed)
-    return int(ids[cKDTree(points[ids]).query(target)[1]])

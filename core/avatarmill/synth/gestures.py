@@ -1,7 +1,5 @@
 """Procedural upper bodies: hanging and gesturing arms, fingers, gaze, blinks and expressions."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
@@ -40,16 +38,6 @@ ARM_POSES: dict[str, tuple[float, float, float, float]] = {
     "half_raised": (48, 24, -20, 40),
 }
 _CALM = ("hang", "relaxed")
-
-
-@dataclass(frozen=True, slots=True)
-class Arms:
-    """Joint rotations of both arms over time, as axis-angle of the left arm before mirroring."""
-
-    shoulder: Array
-    """[2, F, 3]"""
-    elbow: Array
-    """[2, F, 3]"""
 
 
 def wander(rng: np.random.Generator, times: Array, channels: int, *, rate: float = 0.35) -> Array:
