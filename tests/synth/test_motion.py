@@ -8,7 +8,7 @@ import torch
 
 from avatarmill.avatar.body import BodyParams
 from avatarmill.synth.actor import Actor, free_body, sample_actor
-from avatarmill.synth.motion import Motion, MotionKind, sample_motion
+from avatarmill.synth.motion import Motion, MotionKind, sample_motion, walk_between
 
 KINDS = get_args(MotionKind)
 
@@ -96,12 +96,34 @@ def test_motion_is_smooth_and_seeded(actor: Actor) -> None:
     assert speed.max() < 8  # metres a second, of a fingertip in the liveliest wave
 
 
+def test_placing_is_a_rigid_move_of_all_joints(actor: Actor) -> None:
+    motion = sample_motion(np.random.default_rng(8), 20, 30, "walk", actor.skeleton)
+    before, after = joints_of(actor, motion), joints_of(actor, motion.placed(1.5, -2.0, 2.2))
+    c, s = np.cos(2.2), np.sin(2.2)
+    turn = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+    np.testing.assert_allclose(after, before @ turn.T + [1.5, 0, -2.0], atol=2e-6)
+    np.testing.assert_allclose(turn @ [0, 0, 1], [np.sin(2.2), 0, np.cos(2.2)])
+
+
+def test_a_walk_between_two_places_starts_and_stops_there(actor: Actor) -> None:
+    start, stop = (-1.8, 0.4), (1.6, 1.1)
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        motion = walk_between(rng, 91, 30, actor.skeleton, start, stop)
+        pelvis = motion.translation + actor.skeleton.joints[0]
+        np.testing.assert_allclose(pelvis[[0, -1]][:, [0, 2]], [start, stop], atol=0.06)
+
+
 def test_bad_requests_are_refused(actor: Actor) -> None:
     rng = np.random.default_rng(0)
     with pytest.raises(ValueError, match="kind 'fly' is not one of walk"):
         sample_motion(rng, 10, 30, "fly", actor.skeleton)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="num_frames 0 must be >= 1"):
         sample_motion(rng, 0, 30, "walk", actor.skeleton)
+    with pytest.raises(ValueError, match="must be above 0 and at most 2.2"):
+        walk_between(rng, 31, 30, actor.skeleton, (0, 0), (5, 0))
+    with pytest.raises(ValueError, match="num_frames 1 must be >= 2"):
+        walk_between(rng, 1, 30, actor.skeleton, (0, 0), (1, 0))
     with pytest.raises(ValueError, match="do not fit"):
         zeros = np.zeros((2, 3), np.float32)
-        Motion(zeros, zeros, zeros, zeros > 1, 30.0)
+        Motion(zeros, zeros, zeros, zeros > 1, 30.0, np.zeros(3))

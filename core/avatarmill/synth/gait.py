@@ -109,6 +109,19 @@ def plan_path(rng: np.random.Generator, walk: Walk, seconds: float) -> Path:
     return Path(times, points, heading - turn)
 
 
+def straight_path(speed: float, seconds: float) -> Path:
+    """A straight path along +z that leaves the origin at time 0."""
+    times = np.array([-_MARGIN_SECONDS, seconds + _MARGIN_SECONDS])
+    points = np.stack([np.zeros(2), speed * times], axis=-1)
+    return Path(times, points, np.zeros(2))
+
+
+def stride_seconds(speed: float, skeleton: Skeleton) -> float:
+    """Seconds a stride: cadence grows with the root of speed (Grieve and Gear, 1966)."""
+    scale = float(np.sqrt(skeleton.leg / 0.82))
+    return 1.12 * scale * (1.2 * scale / max(speed, 0.3)) ** 0.5
+
+
 def plan_feet(
     rng: np.random.Generator, walk: Walk, path: Path, skeleton: Skeleton, times: Array
 ) -> Feet:

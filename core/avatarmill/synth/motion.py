@@ -1,6 +1,6 @@
 """Motions of an actor: walking, turning, gesturing and idling, put together from legs and arms."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -18,6 +18,8 @@ from avatarmill.synth.gait import (
     plan_feet,
     plan_path,
     solve_leg,
+    straight_path,
+    stride_seconds,
 )
 from avatarmill.synth.gestures import (
     ARM_JOINTS,
@@ -32,6 +34,9 @@ from avatarmill.synth.gestures import (
 
 MotionKind = Literal["walk", "turn", "gesture", "idle"]
 Float = NDArray[np.float32]
+
+MAX_SPEED = 2.2
+"""Metres a second of the fastest walk."""
 
 _LIVELY: dict[MotionKind, float] = {"walk": 0.0, "turn": 0.15, "gesture": 0.75, "idle": 0.12}
 
@@ -49,6 +54,8 @@ class Motion:
     planted: NDArray[np.bool_]
     """[F, 2] the ball of the left and of the right foot is fixed to the ground."""
     fps: float
+    pelvis: Array
+    """[3] where the pelvis joint is at rest: what joint 0 turns about."""
 
     def __post_init__(self) -> None:
         frames = len(self.pose)
@@ -66,7 +73,21 @@ class Motion:
             self.expression[frames],
             self.planted[frames],
             self.fps,
+            self.pelvis,
         )
+
+    def placed(self, x: float, z: float, heading: float) -> "Motion":
+        """The same motion elsewhere: turned about the origin's vertical, then moved over ground.
+
+        Args:
+            x, z: where the world's origin goes, metres.
+            heading: radians, positive to the left; +z goes to (sin, cos) of it.
+        """
+        turn = Rotation.from_euler("y", heading)
+        pose = self.pose.copy()
+        pose[:, 0] = (turn * Rotation.from_rotvec(self.pose[:, 0])).as_rotvec()
+        moved = turn.apply(self.translation + self.pelvis) + [x, 0, z] - self.pelvis
+        return replace(self, pose=pose, translation=moved.astype(np.float32))
 
 
 def _sample_walk(rng: np.random.Generator, kind: MotionKind, skeleton: Skeleton) -> Walk:
@@ -74,8 +95,7 @@ def _sample_walk(rng: np.random.Generator, kind: MotionKind, skeleton: Skeleton)
     hips = abs(float(skeleton.joints[1, 0] - skeleton.joints[2, 0])) / 2
     if kind == "walk":
         speed = rng.uniform(0.65, 1.45) * np.sqrt(scale)
-        # Cadence grows with the root of speed, as in people (Grieve and Gear, 1966).
-        stride = 1.12 * np.sqrt(scale) * (1.2 * np.sqrt(scale) / speed) ** 0.5
+        stride = stride_seconds(speed, skeleton)
         turn = rng.uniform(-0.25, 0.25)
         return Walk(speed, turn, stride, hips * 0.8, 0.08, 0.05 * scale, rng.uniform(0.7, 1))
     if kind == "turn":
@@ -191,9 +211,61 @@ def sample_motion(
         raise ValueError(f"kind {kind!r} is not one of {', '.join(get_args(MotionKind))}")
     if num_frames < 1 or not fps > 0:
         raise ValueError(f"num_frames {num_frames} must be >= 1 and fps {fps} must be > 0")
-    times = np.arange(num_frames) / fps
     walk = _sample_walk(rng, kind, skeleton)
     path = plan_path(rng, walk, num_frames / fps)
+    return _follow(rng, kind, skeleton, walk, path, num_frames, fps, lively)
+
+
+def walk_between(
+    rng: np.random.Generator,
+    num_frames: int,
+    fps: float,
+    skeleton: Skeleton,
+    start_xz: tuple[float, float],
+    stop_xz: tuple[float, float],
+) -> Motion:
+    """A straight walk whose pelvis is at `start_xz` in the first frame and `stop_xz` in the last.
+
+    Args:
+        rng: consumed.
+        num_frames: at least 2.
+        fps: frames a second.
+        skeleton: of the actor.
+        start_xz: metres on the ground.
+        stop_xz: metres on the ground, at a distance that asks for at most `MAX_SPEED`.
+
+    Raises:
+        ValueError: fewer than 2 frames, or a walk that is too fast for a person.
+    """
+    if num_frames < 2 or not fps > 0:
+        raise ValueError(f"num_frames {num_frames} must be >= 2 and fps {fps} must be > 0")
+    way = np.subtract(stop_xz, start_xz)
+    seconds = (num_frames - 1) / fps
+    speed = float(np.linalg.norm(way)) / seconds
+    if not 0 < speed <= MAX_SPEED:
+        raise ValueError(
+            f"{np.linalg.norm(way):.2f} m in {seconds:.2f} s is a walk of {speed:.2f} m/s, which"
+            f" must be above 0 and at most {MAX_SPEED}: give it more frames or a shorter way"
+        )
+    walk = replace(_sample_walk(rng, "walk", skeleton), speed=speed, turn=0.0)
+    walk = replace(walk, stride_seconds=stride_seconds(speed, skeleton))
+    path = straight_path(speed, seconds)
+    motion = _follow(rng, "walk", skeleton, walk, path, num_frames, fps, 0.0)
+    return motion.placed(*start_xz, float(np.arctan2(way[0], way[1])))
+
+
+def _follow(
+    rng: np.random.Generator,
+    kind: MotionKind,
+    skeleton: Skeleton,
+    walk: Walk,
+    path: Path,
+    num_frames: int,
+    fps: float,
+    lively: float | None,
+) -> Motion:
+    """The whole body on its way along a path."""
+    times = np.arange(num_frames) / fps
     feet = plan_feet(rng, walk, path, skeleton, times)
     pelvis, turn = _pelvis(rng, walk, path, feet, skeleton, times)
     pose = np.zeros((num_frames, 55, 3))
@@ -210,4 +282,5 @@ def sample_motion(
         expressions(rng, times).astype(np.float32),
         feet.planted.T.copy(),
         fps,
+        skeleton.joints[0],
     )
