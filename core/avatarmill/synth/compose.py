@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 
 from avatarmill.synth.backdrop import shadow_at
 from avatarmill.synth.shading import (
+    BOTTOM,
     EYE,
     HAIR,
     MOUTH,
+    PROP,
     SHOES,
     SKIN,
     TOP,
@@ -39,14 +41,14 @@ _CURVE = _curve()
 def _albedo(x, y, z, r, g, b, material, zone, look, soft):  # type: ignore[no-untyped-def]
     """Linear albedo of a rest point; (r, g, b) is its vertex paint."""
     axes, cloth, head = look
+    if material == MOUTH or material == PROP:
+        return r, g, b
     if material == SKIN:
         return skin_albedo(x, y, z, r, g, b, head)
     if material == EYE:
         return eye_albedo(x, y, z, head)
     if material == HAIR:
         return hair_albedo(x, y, z, head)
-    if material == MOUTH:
-        return r, g, b
     if material == SHOES and y < cloth[2, 9]:
         sole = 0.55 if cloth[2, 8] < 0.5 else 0.03
         return sole, sole, sole
@@ -103,9 +105,25 @@ def _mix(values, i, j, k, a, b, c):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
+def _face_normal(points, i, j, k):  # type: ignore[no-untyped-def]
+    """Normal of a triangle, as long as twice its area."""
+    ax, ay, az = (
+        points[j, 0] - points[i, 0],
+        points[j, 1] - points[i, 1],
+        points[j, 2] - points[i, 2],
+    )
+    bx, by, bz = (
+        points[k, 0] - points[i, 0],
+        points[k, 1] - points[i, 1],
+        points[k, 2] - points[i, 2],
+    )
+    return ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
+
+
+@njit(cache=True, error_model="numpy")
 def _shade(f, a, b, c, mesh, look, eye, light, shadow, soft):  # type: ignore[no-untyped-def]
     """Linear colour of one covered sub-sample at barycentrics (a, b, c) of face `f`."""
-    faces, points, normals, rest, paint, materials, zones = mesh
+    faces, points, normals, rest, paint, materials, zones, owners = mesh
     i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
     material = materials[f]
     px, py, pz = _mix(rest, i, j, k, a, b, c)
@@ -113,9 +131,11 @@ def _shade(f, a, b, c, mesh, look, eye, light, shadow, soft):  # type: ignore[no
     nx, ny, nz = _mix(normals, i, j, k, a, b, c)
     r, g, u = _mix(paint, i, j, k, a, b, c)
     vx, vy, vz = eye[0] - qx, eye[1] - qy, eye[2] - qz
-    away = 1.0 / math.sqrt(vx * vx + vy * vy + vz * vz)
-    vx, vy, vz = vx * away, vy * away, vz * away
-    if material >= TOP and material != SHOES:
+    distance = math.sqrt(vx * vx + vy * vy + vz * vz)
+    vx, vy, vz = vx / distance, vy / distance, vz / distance
+    if material == PROP:
+        nx, ny, nz = _face_normal(points, i, j, k)
+    elif material == TOP or material == BOTTOM:
         # Small folds: the cloth's normal leans with a noise that sticks to the cloth.
         nx += 0.30 * (noise(px * 13, py * 9, pz * 13) - 0.5)
         ny += 0.30 * (noise(px * 13 + 31, py * 9, pz * 13) - 0.5)
@@ -129,14 +149,16 @@ def _shade(f, a, b, c, mesh, look, eye, light, shadow, soft):  # type: ignore[no
         lit = shadow_at(
             qx + 0.012 * nx, qy + 0.012 * ny, qz + 0.012 * nz, shadow[0], shadow[1], 0.012
         )
-    albedo = _albedo(px, py, pz, r, g, u, material, zones[f], look, soft)
+    who = max(owners[f], 0)
+    own = (look[0][who], look[1][who], look[2][who])
+    albedo = _albedo(px, py, pz, r, g, u, material, zones[f], own, soft * distance)
     dim = 0.5 if inside else 1.0
     red, green, blue = _lit(albedo, (nx, ny, nz), (vx, vy, vz), material, lit, light)
     return red * dim, green * dim, blue * dim
 
 
 @njit(cache=True, error_model="numpy")
-def _uniform(face, depth, y, x, s, materials, zones):  # type: ignore[no-untyped-def]
+def _uniform(face, depth, y, x, s, materials, zones, owners):  # type: ignore[no-untyped-def]
     """Whether all sub-samples of a pixel show one smooth piece of one surface."""
     f = face[y, x]
     if f < 0:
@@ -145,7 +167,9 @@ def _uniform(face, depth, y, x, s, materials, zones):  # type: ignore[no-untyped
     for j in range(s):
         for i in range(s):
             other = face[y + j, x + i]
-            if other < 0 or materials[other] != materials[f] or zones[other] != zones[f]:
+            if other < 0 or owners[other] != owners[f]:
+                return False
+            if materials[other] != materials[f] or zones[other] != zones[f]:
                 return False
             near, far = min(near, depth[y + j, x + i]), max(far, depth[y + j, x + i])
     return far - near < 0.015
@@ -162,15 +186,34 @@ def _behind(backdrop, y, x, step, c):  # type: ignore[no-untyped-def]
     return top * (1 - fy) + low * fy
 
 
+@njit(cache=True, error_model="numpy")
+def _claim(face, owners, y, x, s, masks):  # type: ignore[no-untyped-def]
+    """Write one pixel of the masks [P, H, W]."""
+    most, winner, covered = 0, -1, 0
+    for p in range(masks.shape[0]):
+        own = 0
+        for j in range(s):
+            for i in range(s):
+                f = face[s * y + j, s * x + i]
+                if f >= 0 and owners[f] == p:
+                    own += 1
+        covered += own
+        if own > most:
+            most, winner = own, p
+        masks[p, y, x] = 0
+    if winner >= 0 and 2 * covered >= s * s:
+        masks[winner, y, x] = 255
+
+
 @njit(cache=True, parallel=True, error_model="numpy")
-def compose(buffer, mesh, look, camera, light, shadow, backdrop, image, mask):  # type: ignore[no-untyped-def]
-    """Fill `image` [H, W, 3] and `mask` [H, W].
+def compose(buffer, mesh, look, camera, light, shadow, backdrop, image, masks):  # type: ignore[no-untyped-def]
+    """Fill `image` [H, W, 3] and `masks` [P, H, W].
 
     Args:
         buffer: (face [sH, sW], barycentric [sH, sW, 3], depth, s) of the supersampled z-buffer.
-        mesh: (faces, world points, world normals, rest points, paint, material, zone).
-        look: (axes, cloth, head) of the actor.
-        camera: (eye [3], size of a pixel on the actor in metres).
+        mesh: (faces, world points, world normals, rest points, paint, material, zone, owner).
+        look: (axes, cloth, head) of the actors, [P, ...].
+        camera: (eye [3], size of a pixel at one metre, metres).
         light: `Light.packed()`.
         shadow: (light view, depth), empty depth for no shadows.
         backdrop: (linear colours [h, w, 3], step), one every `step` pixels.
@@ -178,11 +221,11 @@ def compose(buffer, mesh, look, camera, light, shadow, backdrop, image, mask):  
     face, barycentric, depth, s = buffer
     eye, foot = camera
     behind, step = backdrop
-    height, width = mask.shape
+    height, width = image.shape[:2]
     for y in prange(height):
         for x in range(width):
             red, green, blue, covered = 0.0, 0.0, 0.0, 0
-            count = 1 if _uniform(face, depth, s * y, s * x, s, mesh[5], mesh[6]) else s
+            count = 1 if _uniform(face, depth, s * y, s * x, s, *mesh[5:]) else s
             for j in range(count):
                 for i in range(count):
                     f = face[s * y + j, s * x + i]
@@ -200,4 +243,4 @@ def compose(buffer, mesh, look, camera, light, shadow, backdrop, image, mask):  
             image[y, x, 0] = _CURVE[min(int(red * to_curve + 0.5), _CURVE_SIZE - 1)]
             image[y, x, 1] = _CURVE[min(int(green * to_curve + 0.5), _CURVE_SIZE - 1)]
             image[y, x, 2] = _CURVE[min(int(blue * to_curve + 0.5), _CURVE_SIZE - 1)]
-            mask[y, x] = 255 if 2 * covered >= total else 0
+            _claim(face, mesh[7], y, x, s, masks)

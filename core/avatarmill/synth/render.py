@@ -1,21 +1,25 @@
 """From posed actors to pixels: skinning, z-buffer, shadow map, shading and anti-aliasing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from avatarmill.avatar.body import Body, BodyParams
+from avatarmill.avatar.body import Body
 from avatarmill.avatar.zbuffer import mesh_zbuffer
-from avatarmill.synth.actor import Actor, ActorMesh
+from avatarmill.synth.actor import Actor
 from avatarmill.synth.backdrop import paint_backdrop, soften
+from avatarmill.synth.cast import Cast, Props, merge_cast
 from avatarmill.synth.compose import compose
 from avatarmill.synth.motion import Motion
 from avatarmill.synth.scenery import Scene
-from avatarmill.synth.surfaces import Float, accumulate_normals, skin
+from avatarmill.synth.surfaces import Float, accumulate_normals
+
+__all__ = ["Props", "RenderConfig", "Rendered", "View", "posed_meshes", "render_cast"]
 
 Array = NDArray[np.float64]
+Bytes = NDArray[np.uint8]
 _LIGHT_DISTANCE = 40.0  # metres: far enough for shadows to be parallel
 
 
@@ -51,28 +55,14 @@ class RenderConfig:
             raise ValueError(f"shadow_size {self.shadow_size} must be >= 0 (0: no shadows)")
 
 
-def pose_actor(body: Body, actor: Actor, motion: Motion) -> Float:
-    """Skinning transforms [F, 55, 3, 4] of every frame of a motion, in the world."""
-    frames = len(motion.pose)
-    params = BodyParams(
-        torch.from_numpy(motion.pose),
-        torch.from_numpy(actor.shape).expand(frames, -1),
-        torch.from_numpy(motion.expression),
-        torch.from_numpy(motion.translation),
-    )
-    with torch.no_grad():
-        _, transforms = body.transforms(params)
-    posed: Float = np.ascontiguousarray(transforms[:, :, :3].numpy())
-    return posed
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """Pictures of a clip."""
 
-
-def actor_points(mesh: ActorMesh, transforms: Float, expression: Float) -> Float:
-    """World points [V, 3] of one frame: expression, then linear blend skinning."""
-    rest = mesh.rest.copy()
-    rest[mesh.moving] += (mesh.moves @ expression).reshape(-1, 3)
-    points = np.empty_like(rest)
-    skin(rest, mesh.starts, mesh.joints, mesh.values, transforms, points)
-    return points
+    images: Bytes
+    """[F, H, W, 3] sRGB."""
+    masks: Bytes
+    """[F, P, H, W] 255 where a person is seen, else 0; see `render_cast`."""
 
 
 def shadow_map(
@@ -94,26 +84,26 @@ def shadow_map(
     return intrinsics @ np.column_stack([rotation, offset]), buffer.depth
 
 
-def render_frame(
-    mesh: ActorMesh, points: Float, view: View, scene: Scene, config: RenderConfig
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """One image [H, W, 3] sRGB and the actor's mask [H, W], 255 where it covers half a pixel.
+def _render_frame(
+    cast: Cast, points: Float, view: View, scene: Scene, config: RenderConfig
+) -> tuple[Bytes, Bytes]:
+    """One image [H, W, 3] sRGB and the masks [P, H, W] of its people.
 
     Args:
-        mesh: the actor.
-        points: [V, 3] its posed points in the world.
+        cast: the people and props.
+        points: [V, 3] their posed points in the world.
         view: camera.
         scene: what is behind, and the light.
     """
     s = config.supersample
     rotation, offset = view.world_to_camera[:3, :3], view.world_to_camera[:3, 3]
     normals = np.empty_like(points)
-    accumulate_normals(points, mesh.faces, normals)
+    accumulate_normals(points, cast.faces, normals)
     fine = view.intrinsics * np.array([[s], [s], [1.0]])
     seen = points @ rotation.T.astype(np.float32) + offset.astype(np.float32)
-    buffer = mesh_zbuffer(seen, mesh.faces, fine, s * view.width, s * view.height)
+    buffer = mesh_zbuffer(seen, cast.faces, fine, s * view.width, s * view.height)
     light = scene.light.packed()
-    light_view, depth = shadow_map(points, mesh.faces, scene.light.direction, config.shadow_size)
+    light_view, depth = shadow_map(points, cast.faces, scene.light.direction, config.shadow_size)
     camera = (
         -rotation.T @ offset,
         np.ascontiguousarray(rotation.T),
@@ -126,21 +116,68 @@ def render_frame(
     soft = np.empty_like(behind)
     soften(behind, soft)
     image = np.empty((view.height, view.width, 3), np.uint8)
-    mask = np.empty((view.height, view.width), np.uint8)
-    # How much cloth a pixel covers: what patterns are blurred by.
-    away = float(np.linalg.norm(camera[0] - points.mean(0)))
+    masks = np.empty((cast.people, view.height, view.width), np.uint8)
     compose(
         (buffer.face, buffer.barycentric, buffer.depth, s),
-        (mesh.faces, points, normals, mesh.rest, mesh.paint, mesh.material, mesh.zone),
-        (mesh.axes, mesh.cloth, mesh.head),
-        (camera[0], 0.6 * away / float(view.intrinsics[0, 0])),
+        (
+            cast.faces,
+            points,
+            normals,
+            cast.rest,
+            cast.paint,
+            cast.material,
+            cast.zone,
+            cast.owner,
+        ),
+        (cast.axes, cast.cloth, cast.head),
+        # How much cloth a pixel covers a metre away: what patterns are blurred by.
+        (camera[0], 0.6 / float(view.intrinsics[0, 0])),
         light,
         (light_view, depth),
         (soft, step),
         image,
-        mask,
+        masks,
     )
-    return image, mask
+    return image, masks
+
+
+def render_cast(
+    actors: Sequence[Actor],
+    motions: Sequence[Motion],
+    views: list[View],
+    scene: Scene,
+    config: RenderConfig | None = None,
+    *,
+    props: Props | None = None,
+    body: Body | None = None,
+) -> Rendered:
+    """Pictures of people and things who hide and shade each other, one view a frame.
+
+    A pixel is somebody's when people cover at least half of its sub-samples, and then his who
+    covers most of them (the first of equals): masks never overlap, and props are in none.
+
+    Args:
+        actors: at least one.
+        motions: one an actor, all of one length.
+        views: one a frame.
+        scene: the place and its light.
+        config: quality.
+        props: things that are nobody.
+        body: what the actors were dressed on, the packaged body by default.
+
+    Raises:
+        ValueError: counts or lengths do not fit.
+    """
+    cast = merge_cast(actors, motions, props, body=body)
+    if len(views) != len(cast):
+        raise ValueError(f"{len(views)} views do not fit {len(cast)} frames")
+    config = config or RenderConfig()
+    rendered = [
+        _render_frame(cast, cast.points(frame), view, scene, config)
+        for frame, view in enumerate(views)
+    ]
+    images, masks = zip(*rendered, strict=True)
+    return Rendered(np.stack(images), np.stack(masks))
 
 
 def render_frames(
@@ -150,25 +187,23 @@ def render_frames(
     views: list[View],
     scene: Scene,
     config: RenderConfig | None = None,
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Images [F, H, W, 3] and masks [F, H, W] of a motion, one view a frame.
+) -> tuple[Bytes, Bytes]:
+    """Images [F, H, W, 3] and masks [F, H, W] of one actor's motion, one view a frame.
 
     Raises:
         ValueError: as many views as frames are needed.
     """
-    if len(views) != len(motion.pose):
-        raise ValueError(f"{len(views)} views do not fit {len(motion.pose)} frames")
-    config = config or RenderConfig()
-    transforms = pose_actor(body, actor, motion)
-    rendered = [
-        render_frame(
-            actor.mesh,
-            actor_points(actor.mesh, transform, expression),
-            view,
-            scene,
-            config,
-        )
-        for transform, expression, view in zip(transforms, motion.expression, views, strict=True)
-    ]
-    images, masks = zip(*rendered, strict=True)
-    return np.stack(images), np.stack(masks)
+    rendered = render_cast([actor], [motion], views, scene, config, body=body)
+    return rendered.images, rendered.masks[:, 0]
+
+
+def posed_meshes(
+    actors: Sequence[Actor], motions: Sequence[Motion], frame: int, props: Props | None = None
+) -> tuple[Float, NDArray[np.int32], NDArray[np.int8]]:
+    """The mesh that is rendered in one frame; for many frames use `merge_cast` once.
+
+    Returns:
+        World points [V, 3], faces [F, 3] and the owner [F] of each face, -1 for props.
+    """
+    cast = merge_cast(actors, motions, props)
+    return cast.points(frame), cast.faces, cast.owner

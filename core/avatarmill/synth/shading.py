@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 
 SKIN, EYE, MOUTH, HAIR, TOP, BOTTOM, SHOES = range(7)
+GLASSES, HAT, PROP = 7, 8, 9
 """Values of `surfaces.Material` as plain integers, which numba needs."""
 PLAIN, STRIPED, CHECKED, DOTTED, PRINTED = range(5)
 """Places of `appearance.PATTERNS`."""
