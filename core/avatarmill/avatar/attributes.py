@@ -36,13 +36,16 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
     "bottom_color": COLOR_TERMS,
     "shoes": ("shoes", "boots", "barefoot"),
     "shoes_color": COLOR_TERMS,
-    "hair": ("bald", "short", "bob", "long", "bun"),
+    "hair": ("bald", "buzz", "short", "curly", "bob", "long", "bun", "ponytail"),
     "hair_color": HAIR_COLORS,
+    "glasses": ("none", "glasses", "sunglasses"),
+    "hat": ("none", "cap", "beanie", "brimmed hat"),
+    "hat_color": COLOR_TERMS,
     "build": ("slim", "average", "heavy"),
     "age": ("child", "adult", "older"),
 }
-"""Attribute name -> its allowed values. Any attribute may be left out where it was not seen;
-`bottom` is "none" where a dress or a closed coat hides it."""
+"""Attribute name -> its allowed values. Any attribute may be left out where it was not seen:
+no `hat` means unknown, "none" means bare-headed. `bottom` is "none" where a dress hides it."""
 
 # Light, middle and dark exemplars of each term (sRGB bytes). One focal colour a term would call
 # navy "black" and burgundy "brown".
@@ -197,10 +200,21 @@ def _hair(attributes: Mapping[str, str]) -> str | None:
         return "a bald head"
     if style == "bun":
         return f"{color} hair in a bun".strip()
+    if style == "ponytail":
+        return f"{color} hair in a ponytail".strip()
     if style == "bob":
         return _article(f"{color} bob".strip())
+    if style == "buzz":
+        return f"{color} buzz-cut hair".strip()
     words = [word for word in (style, color) if word]
     return f"{' '.join(words)} hair" if words else None
+
+
+def _features(attributes: Mapping[str, str]) -> str | None:
+    """Hair and glasses: "short brown hair and glasses"; None where neither is known."""
+    worn = attributes.get("glasses", "none")
+    seen = [_hair(attributes), None if worn == "none" else worn]
+    return " and ".join(phrase for phrase in seen if phrase) or None
 
 
 def _join(phrases: list[str]) -> str:
@@ -208,7 +222,7 @@ def _join(phrases: list[str]) -> str:
 
 
 def _clothes(attributes: Mapping[str, str], *, pattern: bool, shoes: bool) -> list[str]:
-    slots = ("top", "bottom", "shoes") if shoes else ("top", "bottom")
+    slots = ("top", "bottom", "shoes", "hat") if shoes else ("top", "bottom", "hat")
     worn = (_garment(attributes, slot, pattern=pattern) for slot in slots)
     return [garment for garment in worn if garment]
 
@@ -229,7 +243,8 @@ def describe(attributes: Mapping[str, str]) -> dict[str, str]:
         attributes: some of the names of `VOCABULARY` with values of it.
 
     Returns:
-        "short" (clothes only), "medium" (hair and clothes) and "long" (build, patterns, shoes).
+        "short" (clothes and hat), "medium" (also hair and glasses) and "long" (also build, patterns,
+        shoes).
         The wording varies with the attributes alone, so equal attributes give equal captions.
 
     Raises:
@@ -237,12 +252,12 @@ def describe(attributes: Mapping[str, str]) -> dict[str, str]:
     """
     check_attributes(attributes)
     digest = hashlib.sha256(repr(sorted(attributes.items())).encode()).digest()
-    person, hair = _person(attributes, build=False), _hair(attributes)
+    person, features = _person(attributes, build=False), _features(attributes)
     brief = _clothes(attributes, pattern=False, shoes=False)
     full = _clothes(attributes, pattern=True, shoes=True)
     captions = {
-        "short": _sentence(person, brief, None if brief else hair, vary=digest[0] % 3),
-        "medium": _sentence(person, brief, hair, vary=digest[1] % 3),
-        "long": _sentence(_person(attributes, build=True), full, hair, vary=digest[2] % 3),
+        "short": _sentence(person, brief, None if brief else features, vary=digest[0] % 3),
+        "medium": _sentence(person, brief, features, vary=digest[1] % 3),
+        "long": _sentence(_person(attributes, build=True), full, features, vary=digest[2] % 3),
     }
     return {name: text[0].upper() + text[1:] for name, text in captions.items()}

@@ -15,6 +15,7 @@ from avatarmill.avatar.attributes import (
 )
 from avatarmill.avatar.body import Body, load_body
 from avatarmill.synth.appearance import PATTERNS, Cloth, Look, sample_look
+from avatarmill.synth.drape import Drape
 from avatarmill.synth.gait import Skeleton
 from avatarmill.synth.garments import Figure
 from avatarmill.synth.hair import head_centre
@@ -51,10 +52,12 @@ class ActorMesh:
     axes: NDArray[np.float64]
     """[5, 4] axis point and unrolling radius of each pattern zone."""
     cloth: NDArray[np.float64]
-    """[3, CLOTH_FIELDS] top, bottom, shoes."""
+    """[7, CLOTH_FIELDS] what each material from `Material.TOP` to `Material.SHIRT` is painted."""
     head: NDArray[np.float64]
-    """[8, 3] eye centres (left, right), iris, hair, crown, (eye radius, iris size, lid darkness),
-    (brow rise, brow thickness, 0), brow colour."""
+    """[9, 3] eye centres (left, right), iris, hair, crown, (eye radius, iris size, lid darkness),
+    (brow rise, brow thickness, 0), brow colour, (curl, wrinkles, 0)."""
+    drape: Drape | None
+    """Hanging cloth, which `settle_cloth` keeps off the legs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,54 +150,69 @@ def build_actor(body: Body, shape: Float, look: Look, *, older: bool = False) ->
 
 def _merge(body: Body, figure: Figure, look: Look, outfit: Outfit) -> ActorMesh:
     """Concatenate the visible skin and all garment surfaces, skin vertices first."""
-    skin_faces = figure.faces[~outfit.hidden]
+    skin_faces = figure.faces[~outfit.hidden[figure.faces].all(1)]
     used, flat = np.unique(skin_faces, return_inverse=True)
-    points, weights = [figure.points[used]], [figure.weights[used]]
-    faces, zones = [flat.reshape(-1, 3)], [np.zeros(len(skin_faces), np.uint8)]
-    eyes = figure.weights[:, EYES].max(1) > 0.9
-    inner = _inner_vertices(body) & ~eyes
-    material = np.zeros(len(skin_faces), np.uint8)
-    material[eyes[skin_faces].all(1)] = Material.EYE
-    material[inner[skin_faces].all(1)] = Material.MOUTH
-    materials = [material]
-    total = len(used)
-    for surface in outfit.surfaces:
-        points.append(surface.points)
-        weights.append(surface.weights)
-        faces.append(surface.faces + total)
-        zones.append(surface.zone)
-        materials.append(np.full(len(surface.faces), surface.material, np.uint8))
-        total += len(surface.points)
-    starts, joints, values = sparse_weights(np.concatenate(weights))
+    surfaces = outfit.surfaces
+    counts = [len(used), *(len(surface.points) for surface in surfaces)]
+    offsets = np.cumsum(counts)
+    faces = [flat.reshape(-1, 3)]
+    faces += [surface.faces + at for surface, at in zip(surfaces, offsets, strict=False)]
+    worn = [np.full(len(surface.faces), surface.material, np.uint8) for surface in surfaces]
+    weights = np.concatenate([figure.weights[used], *(surface.weights for surface in surfaces)])
+    starts, joints, values = sparse_weights(weights)
     directions = body.exprdirs.numpy()[used]
     moving = np.flatnonzero(np.abs(directions).max((1, 2)) > 1e-5)
-    paint = np.zeros((total, 3), np.float32)
+    paint = np.zeros((len(weights), 3), np.float32)
     paint[: len(used)] = paint_skin(body, figure, look)[used]
+    drapes = [drape.shifted(int(offsets[at])) for at, drape in outfit.drapes]
+    points = np.concatenate([figure.points[used], *(surface.points for surface in surfaces)])
+    zones = [np.zeros(len(skin_faces), np.uint8), *(surface.zone for surface in surfaces)]
     return ActorMesh(
-        rest=np.ascontiguousarray(np.concatenate(points), np.float32),
+        rest=np.ascontiguousarray(points, np.float32),
         faces=np.concatenate(faces).astype(np.int32),
         starts=starts,
         joints=joints,
         values=values,
-        material=np.concatenate(materials),
+        material=np.concatenate([_skin_material(body, figure, skin_faces), *worn]),
         zone=np.concatenate(zones),
         paint=paint,
         moving=moving,
         moves=np.ascontiguousarray(directions[moving].reshape(-1, 52)),
         axes=_axes(figure),
-        cloth=np.stack(
-            [
-                _pack_cloth(
-                    look.top_cloth,
-                    outfit.hems[0],
-                    closure=look.top == "coat",
-                    logo=float(figure.joints[9, 1]) - 0.03,
-                ),
-                _pack_cloth(look.bottom_cloth, outfit.hems[1]),
-                _pack_cloth(look.shoes_cloth, figure.sole + 0.012),
-            ]
-        ),
+        cloth=_pack_cloths(figure, look, outfit),
         head=_pack_head(figure, look),
+        drape=drapes[0] if drapes else None,
+    )
+
+
+def _skin_material(body: Body, figure: Figure, faces: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Skin, eyeballs and the inside of the mouth, [F]."""
+    eyes = figure.weights[:, EYES].max(1) > 0.9
+    inner = _inner_vertices(body) & ~eyes
+    material = np.full(len(faces), Material.SKIN, np.uint8)
+    material[eyes[faces].all(1)] = Material.EYE
+    material[inner[faces].all(1)] = Material.MOUTH
+    return material
+
+
+def _pack_cloths(figure: Figure, look: Look, outfit: Outfit) -> NDArray[np.float64]:
+    """Rows of `ActorMesh.cloth` in the order of materials."""
+    chest = float(figure.joints[9, 1]) - 0.03
+    closed = look.top == "coat" and not look.open_coat
+    none = np.zeros(CLOTH_FIELDS)
+    frame = _pack_cloth(look.frame_cloth, -9.0)
+    if look.glasses == "sunglasses":
+        frame[:6] *= 0.12
+    return np.stack(
+        [
+            _pack_cloth(look.top_cloth, outfit.top_hem, closure=closed, logo=chest),
+            _pack_cloth(look.bottom_cloth, outfit.bottom_hem),
+            _pack_cloth(look.shoes_cloth, figure.sole + 0.012),
+            frame,
+            _pack_cloth(look.hat_cloth, -9.0),
+            none,  # props have their own paint
+            _pack_cloth(look.shirt_cloth, -9.0, logo=chest),
+        ]
     )
 
 
@@ -236,6 +254,7 @@ def _pack_head(figure: Figure, look: Look) -> NDArray[np.float64]:
             [radius, 0.50, dark],
             [1.45 * radius, 0.27 * radius, 0],
             to_linear(np.asarray(brow)),
+            [float(look.hair_style == "curly"), look.wrinkles, 0],
         ]
     )
 
@@ -252,11 +271,15 @@ def _attributes(figure: Figure, look: Look, mesh: ActorMesh, *, older: bool) -> 
         "shoes": look.shoes,
         "shoes_color": color(Material.SHOES),
         "hair": look.hair_style,
+        "glasses": look.glasses,
+        "hat": look.hat,
         "build": build_of(figure),
         "age": age_of(figure, older),
     }
     if (mesh.material == Material.BOTTOM).any() and look.bottom != "none":
         attributes["bottom_color"] = color(Material.BOTTOM)
+    if look.hat != "none":
+        attributes["hat_color"] = color(Material.HAT)
     if look.hair_style != "bald":
         attributes["hair_color"] = nearest_hair_color(look.hair)
     return attributes

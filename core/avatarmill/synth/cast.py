@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from avatarmill.avatar.body import Body, BodyParams
 from avatarmill.synth.actor import Actor, ActorMesh, free_body
+from avatarmill.synth.drape import Drape, settle_cloth
 from avatarmill.synth.motion import Motion
 from avatarmill.synth.shading import PROP
 from avatarmill.synth.surfaces import Float, skin
@@ -80,6 +81,8 @@ class Cast:
     moves: tuple[Float, ...]
     expressions: tuple[Float, ...]
     """For every actor: moving vertices, `ActorMesh.moves`, and expressions [frames, 52]."""
+    drapes: tuple[tuple[int, Drape], ...]
+    """Hanging cloth: the actor who wears it, and its rings in the merged mesh."""
 
     def __len__(self) -> int:
         return len(self.transforms)
@@ -97,12 +100,15 @@ class Cast:
         )
 
     def points(self, frame: int) -> Float:
-        """World points [V, 3] of one frame: expressions, then linear blend skinning."""
+        """World points [V, 3] of one frame: expressions, linear blend skinning, then cloth."""
         rest = self.rest.copy()
         for moving, moves, track in zip(self.moving, self.moves, self.expressions, strict=True):
             rest[moving] += (moves @ track[frame]).reshape(-1, 3)
         posed = np.empty_like(rest)
         skin(rest, self.starts, self.joints, self.values, self.transforms[frame], posed)
+        for p, drape in self.drapes:
+            own = self.transforms[frame, _JOINTS * p : _JOINTS * (p + 1)]
+            settle_cloth(posed, drape, own)
         return posed
 
 
@@ -180,6 +186,11 @@ def merge_cast(
         moving=tuple(actors[p].mesh.moving + points[p] for p in people),
         moves=tuple(actor.mesh.moves for actor in actors),
         expressions=tuple(motion.expression for motion in motions),
+        drapes=tuple(
+            (p, drape.shifted(int(points[p])))
+            for p, drape in enumerate(actor.mesh.drape for actor in actors)
+            if drape is not None
+        ),
     )
 
 

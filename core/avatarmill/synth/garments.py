@@ -1,10 +1,9 @@
-"""Garments as geometry: shells cut out of the body and lifted off it, skirts lofted around legs."""
+"""Garments as geometry: shells cut out of the body and lifted off it, and shoes."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
 from scipy.spatial import ConvexHull, cKDTree
 
 from avatarmill.synth.surfaces import (
@@ -21,8 +20,8 @@ from avatarmill.synth.surfaces import (
 )
 
 PELVIS, NECK, HEAD = 0, 12, 15
-_SHOULDERS, _WRISTS = (16, 17), (20, 21)
-_HIPS, _KNEES, _ANKLES = (1, 2), (4, 5), (7, 8)
+SHOULDERS, WRISTS = (16, 17), (20, 21)
+HIPS, KNEES, ANKLES = (1, 2), (4, 5), (7, 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ class Figure:
 
 def limb_share(figure: Figure, side: int) -> Float:
     """Where each vertex lies along an arm: 0 at the shoulder, 1 at the wrist, [V]."""
-    start, stop = figure.joints[_SHOULDERS[side], 0], figure.joints[_WRISTS[side], 0]
+    start, stop = figure.joints[SHOULDERS[side], 0], figure.joints[WRISTS[side], 0]
     share: Float = (figure.points[:, 0] - start) / (stop - start)
     return share
 
@@ -63,7 +62,7 @@ def zones_of(figure: Figure, points: Float, faces: Index) -> NDArray[np.uint8]:
     zone = np.full(len(faces), Zone.TRUNK, np.uint8)
     for side, arm in enumerate((Zone.LEFT_ARM, Zone.RIGHT_ARM)):
         sign = 1 - 2 * side
-        beyond = figure.joints[_SHOULDERS[side], 0] * sign + 0.01
+        beyond = figure.joints[SHOULDERS[side], 0] * sign + 0.01
         zone[middle[:, 0] * sign > beyond] = arm
     crotch = crotch_height(figure)
     low = middle[:, 1] < crotch + 0.02
@@ -74,8 +73,8 @@ def zones_of(figure: Figure, points: Float, faces: Index) -> NDArray[np.uint8]:
 
 def crotch_height(figure: Figure) -> float:
     """Height where the legs part, metres."""
-    hips = figure.joints[list(_HIPS), 1].mean()
-    knees = figure.joints[list(_KNEES), 1].mean()
+    hips = figure.joints[list(HIPS), 1].mean()
+    knees = figure.joints[list(KNEES), 1].mean()
     return float(hips - 0.16 * (hips - knees))
 
 
@@ -94,7 +93,7 @@ def top_level(figure: Figure, *, sleeve: float, hem: float, neck: float) -> Floa
     """
     points, joints = figure.points, figure.joints
     across = np.abs(points[:, 0])
-    length = abs(float(joints[_WRISTS[0], 0] - joints[_SHOULDERS[0], 0]))
+    length = abs(float(joints[WRISTS[0], 0] - joints[SHOULDERS[0], 0]))
     arm = np.maximum(limb_share(figure, 0), limb_share(figure, 1))
     slope = np.array([0.0, 0.88, 0.47], np.float32)
     from_neck = (joints[NECK] + [0, 0.012 - neck, 0] - points) @ slope
@@ -102,6 +101,17 @@ def top_level(figure: Figure, *, sleeve: float, hem: float, neck: float) -> Floa
     from_neck = from_neck + np.maximum(across - 0.06 * figure.height / 1.7, 0) * 1.1
     level: Float = np.minimum.reduce([(sleeve - arm) * length, points[:, 1] - hem, from_neck])
     return level.astype(np.float32)
+
+
+def front_opening(figure: Figure, gap: float) -> Float:
+    """Positive outside the opening of a coat, `gap` metres to each side of the middle, [V]."""
+    points, joints = figure.points, figure.joints
+    top, low = float(joints[NECK, 1]), float(joints[3, 1])
+    share = np.clip((points[:, 1] - low) / (top - low), 0, 1)
+    # Narrowest at the collar, where the lapels come together behind the neck.
+    half = gap * (1 + 0.25 * np.sin(np.pi * share) - 0.25 * share)
+    front = points[:, 2] > 0.5 * (joints[9, 2] + joints[NECK, 2])
+    return np.where(front, np.abs(points[:, 0]) - half, 1.0).astype(np.float32)
 
 
 def leg_level(figure: Figure, *, waist: float, hem: float) -> Float:
@@ -135,7 +145,9 @@ def top_clearance(figure: Figure, *, fit: float, hem: float, sleeve: float) -> F
     drop = np.clip((chest - height) / max(float(chest - hem), 1e-3), 0, 1)
     arm = np.maximum(limb_share(figure, 0), limb_share(figure, 1))
     along = np.clip(arm / max(sleeve, 0.05), 0, 1)
-    looseness = np.maximum(drop * (arm < 0.05), 0.8 * along * (sleeve > 0.2))
+    # Long sleeves are gathered at the wrist, short ones stand off.
+    gathered = 1 - 0.75 * along**4 if sleeve > 0.8 else 1.0
+    looseness = np.maximum(drop * (arm < 0.05), 0.8 * along * gathered * (sleeve > 0.2))
     return np.asarray(0.010 + fit * looseness, np.float32)
 
 
@@ -143,7 +155,7 @@ def widen_legs(figure: Figure, points: Float, *, fit: float) -> Float:
     """Straight trouser legs: push points below the knee away from the leg's axis."""
     widened = points.copy()
     for side, sign in enumerate((1, -1)):
-        hip, knee, ankle = (figure.joints[chain[side]] for chain in (_HIPS, _KNEES, _ANKLES))
+        hip, knee, ankle = (figure.joints[chain[side]] for chain in (HIPS, KNEES, ANKLES))
         crotch = crotch_height(figure)
         leg = (points[:, 1] < crotch) & (points[:, 0] * sign > 0)
         share = np.clip((crotch - points[leg, 1]) / (crotch - ankle[1]), 0, 1)
@@ -159,76 +171,6 @@ def widen_legs(figure: Figure, points: Float, *, fit: float) -> Float:
     return widened
 
 
-def skirt(
-    figure: Figure,
-    material: Material,
-    *,
-    waist: float,
-    hem: float,
-    clearance: float,
-    flare: float,
-    folds: int,
-) -> Surface:
-    """A surface of its own around hips and legs, from `waist` down to `hem` (heights, metres).
-
-    Each ring is the outline of the body at its height as seen from the axis, never narrower than
-    the ring above it once past the hips, widened by `flare` metres a metre and waved by folds.
-    """
-    angles = np.linspace(0, 2 * np.pi, 72, endpoint=False)
-    heights = np.linspace(waist, hem, max(6, int((waist - hem) / 0.035)))
-    # Seen from an axis that starts at the waist and stays there: legs only ever widen the rings.
-    torso = figure.points[np.abs(figure.points[:, 0]) < 0.3 * figure.height / 1.7]
-    axis = figure.joints[PELVIS] * [0, 1, 1]
-    radius = np.zeros((len(heights), len(angles)))
-    for ring, height in enumerate(heights):
-        radius[ring] = _outline(torso, axis, height, angles)
-        if ring and height < figure.joints[PELVIS, 1]:
-            radius[ring] = np.maximum(radius[ring], radius[ring - 1] * 0.997)
-    radius = gaussian_filter1d(gaussian_filter1d(radius, 3, axis=1, mode="wrap"), 1.2, axis=0)
-    down = np.maximum(waist - 0.12 - heights, 0)[:, None]
-    wave = 1 + 0.10 * np.minimum(down, 0.6) * np.cos(folds * angles)
-    radius = (radius + clearance + flare * down) * wave
-    rings = np.stack(
-        [
-            axis[0] + radius * np.sin(angles),
-            np.broadcast_to(heights[:, None], radius.shape),
-            axis[2] + radius * np.cos(angles),
-        ],
-        axis=-1,
-    )
-    points, faces = loft(rings, closed=True)
-    zone = np.full(len(faces), Zone.TRUNK, np.uint8)
-    return Surface(points, _hanging_weights(figure, points), faces[:, ::-1], material, zone)
-
-
-def _outline(points: Float, axis: Float, height: float, angles: NDArray[np.float64]) -> Float:
-    """Radius [M] of the convex outline of a body slice in each direction from an axis."""
-    slab = points[np.abs(points[:, 1] - height) < 0.035][:, [0, 2]] - axis[[0, 2]]
-    hull = ConvexHull(slab)
-    rays = np.stack([np.sin(angles), np.cos(angles)], axis=-1)
-    towards = rays @ hull.equations[:, :2].T
-    with np.errstate(divide="ignore"):
-        distance = np.where(towards > 1e-6, -hull.equations[:, 2] / towards, np.inf)
-    radius: Float = np.maximum(distance.min(1), 0.02)
-    return radius
-
-
-def _hanging_weights(figure: Figure, points: Float) -> Float:
-    """Weights of hanging cloth: the body's at the waist, then shared by hips and both thighs."""
-    trunk = np.abs(figure.points[:, 0]) < 0.28
-    nearest = cKDTree(figure.points[trunk]).query(points)[1]
-    weights = figure.weights[trunk][nearest]
-    hip = figure.joints[_HIPS[0], 1]
-    span = hip - figure.joints[_KNEES[0], 1]
-    low = np.clip((hip + 0.06 - points[:, 1]) / (0.9 * span), 0, 1)[:, None]
-    side = np.clip(0.5 + points[:, 0] / (0.19 * figure.height / 1.7), 0, 1)[:, None]
-    hanging = np.zeros_like(weights)
-    hanging[:, PELVIS : PELVIS + 1] = 1 - 0.92 * low
-    hanging[:, 1:2], hanging[:, 2:3] = 0.92 * low * side, 0.92 * low * (1 - side)
-    blend = np.clip((waist_height(figure) - points[:, 1]) / 0.1, 0, 1)[:, None]
-    return np.asarray(weights * (1 - blend) + hanging * blend, np.float32)
-
-
 def shoe(figure: Figure, side: int, *, collar: float, clearance: float = 0.008) -> Surface:
     """A shoe or the foot of a boot: the convex hull of a foot, on a sole.
 
@@ -240,7 +182,7 @@ def shoe(figure: Figure, side: int, *, collar: float, clearance: float = 0.008) 
     own = figure.points[:, 0] * sign > 0
     foot = own & (figure.points[:, 1] < figure.sole + collar)
     hull = ConvexHull(figure.points[foot])
-    ankle = figure.joints[_ANKLES[side]]
+    ankle = figure.joints[ANKLES[side]]
     heel, toe = figure.points[foot, 2].min(), figure.points[foot, 2].max()
     share = 0.5 - 0.5 * np.cos(np.linspace(0.12, np.pi - 0.1, 18))
     slices = heel + (toe - heel) * share

@@ -1,4 +1,4 @@
-"""Hair as geometry: a cap grown off the scalp, and curtains or a bun where the style has them."""
+"""Hair as geometry: a cap grown off the scalp, and curtains, buns or tails where styles ask."""
 
 from typing import Literal
 
@@ -20,12 +20,21 @@ from avatarmill.synth.surfaces import (
     vertex_normals,
 )
 
-HairStyle = Literal["bald", "short", "bob", "long", "bun"]
+HairStyle = Literal["bald", "buzz", "short", "curly", "bob", "long", "bun", "ponytail"]
 
 # Hairline: degrees of elevation above the head's centre at azimuths from front (0) to back (180).
 _AZIMUTH = np.array([0, 22, 42, 58, 68, 78, 90, 104, 116, 128, 150, 180])
 _HAIRLINE = np.array([33, 34, 31, 20, 4, -8, 3, 3, -8, -24, -37, -41])
-_THICKNESS = {"short": 0.016, "bob": 0.022, "long": 0.020, "bun": 0.010}
+_THICKNESS = {
+    "buzz": 0.0035,
+    "short": 0.021,
+    "curly": 0.046,
+    "bob": 0.026,
+    "long": 0.024,
+    "bun": 0.012,
+    "ponytail": 0.012,
+}
+_HAT_ROOM = 0.006  # metres that a hat leaves for hair
 _UPPER_SPINE = 9
 
 
@@ -55,18 +64,28 @@ def hairline_level(figure: Figure, points: Float) -> Float:
     return np.where(low, -60.0, level).astype(np.float32)
 
 
-def build_hair(figure: Figure, style: HairStyle, rng: np.random.Generator) -> list[Surface]:
-    """The surfaces of one hair style; none for a bald head."""
+def build_hair(
+    figure: Figure, style: HairStyle, rng: np.random.Generator, *, under_hat: bool = False
+) -> list[Surface]:
+    """The surfaces of one hair style; none for a bald head.
+
+    Args:
+        under_hat: press the hair on top flat, so that a hat covers it.
+    """
     if style == "bald":
         return []
     scale = figure.height / 1.7 if figure.height > 1.4 else 0.9
-    thickness = _THICKNESS[style] * scale * rng.uniform(0.8, 1.25)
-    cap = _cap(figure, thickness, rng)
+    thickness = _THICKNESS[style] * scale * rng.uniform(0.8, 1.35)
+    if under_hat:
+        thickness = min(thickness, _HAT_ROOM)
+    cap = _cap(figure, style, thickness, rng, plain=under_hat)
     if style == "bun":
         return [cap, _bun(figure, rng)]
-    if style == "short":
+    if style == "ponytail":
+        return [cap, _tail(figure, rng, low=under_hat)]
+    if style in ("buzz", "short", "curly"):
         return [cap]
-    return [cap, _curtain(figure, style, thickness, rng)]
+    return [cap, _curtain(figure, style, thickness, rng, low=under_hat)]
 
 
 def _rigid(count: int, joint: int = HEAD) -> Float:
@@ -80,26 +99,63 @@ def _surface(points: Float, weights: Float, faces: NDArray[np.int64]) -> Surface
     return Surface(points.astype(np.float32), weights, faces, Material.HAIR, zone)
 
 
-def _cap(figure: Figure, thickness: float, rng: np.random.Generator) -> Surface:
+def _cap(
+    figure: Figure, style: HairStyle, thickness: float, rng: np.random.Generator, *, plain: bool
+) -> Surface:
+    """Hair on the scalp: `thickness` metres over it, tapering to the hairline."""
     level = hairline_level(figure, figure.points)
+    azimuth, elevation = spherical(figure, figure.points)
+    if style in ("short", "bob", "long") and not plain and rng.random() < 0.45:
+        # A fringe: hair that hangs over the forehead.
+        level = level + np.float32(rng.uniform(8, 17)) * np.exp(-((azimuth / 38) ** 6))
+    # No hairline is a clean curve.
+    ragged = 1.3 * np.sin(0.55 * azimuth + np.float32(rng.uniform(0, 6.28)))
+    level = np.asarray(level + ragged, np.float32)
     values = np.concatenate([figure.points, level[:, None]], axis=1)
     faces, grown = cut(figure.faces[figure.outer], values, level)
     points = grown[:, :3].copy()
     mean = averaging(faces, len(points))
-    rise = np.clip(grown[:, 3] / 26, 0, 1) ** 0.7
+    rise = np.clip(grown[:, 3] / (14 if style == "curly" else 24), 0, 1) ** 0.6
     azimuth, elevation = spherical(figure, points)
-    phase = rng.uniform(0, 6.28, 2)
-    tufts = 1 + 0.18 * np.sin(np.radians(azimuth) * 5 + phase[0]) * np.sin(
-        np.radians(elevation) * 6 + phase[1]
-    )
+    body = np.ones(len(points)) if plain else _volume(style, azimuth, elevation, rng)
     out = points - head_centre(figure)
     out /= np.linalg.norm(out, axis=1, keepdims=True)
-    direction = 0.5 * out + 0.5 * smooth(vertex_normals(points, faces), mean, 8)
-    lifted = points + direction * (0.002 + thickness * rise * tufts)[:, None]
+    direction = 0.6 * out + 0.4 * smooth(vertex_normals(points, faces), mean, 8)
+    height = (0.002 + thickness * rise * body).astype(np.float32)
+    lifted = np.asarray(points + direction * height[:, None], np.float32)
     # Smoothing the inside only keeps the hairline where it was cut.
-    relaxed = smooth(lifted, mean, 5)
+    relaxed = smooth(lifted, mean, 1 if style == "curly" else 4)
     points = np.where((grown[:, 3] > 6)[:, None], relaxed, lifted)
     return _surface(points, _rigid(len(points)), faces)
+
+
+def _volume(
+    style: HairStyle, azimuth: Float, elevation: Float, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Where hair is thick and where it is flat: tufts, curls, a parting, a quiff, [V]."""
+    turn = np.radians(azimuth).astype(np.float64)
+    tilt = np.radians(elevation).astype(np.float64)
+    phase = rng.uniform(0, 6.28, 4)
+    if style == "curly":
+        lumps = np.sin(9 * turn + phase[0]) * np.sin(11 * tilt + phase[1])
+        small = np.sin(17 * turn + phase[2]) * np.sin(15 * tilt + phase[3])
+        return np.asarray(1 + 0.16 * lumps + 0.10 * small)
+    body: NDArray[np.float64] = 1 + 0.16 * np.sin(turn * 5 + phase[0]) * np.sin(tilt * 6 + phase[1])
+    if style == "buzz":
+        return body
+    if style == "short":
+        # Cropped at the sides, full on top, and often combed up over the forehead.
+        full = np.clip((elevation - 5) / 45, 0, 1)
+        front = np.exp(-((azimuth / 50) ** 2)) * np.exp(-(((elevation - 52) / 22) ** 2))
+        body = body * (0.35 + 0.75 * full) + rng.uniform(-0.2, 0.8) * front
+        body += 0.10 * np.sin(14 * turn + phase[2]) * full
+    if rng.random() < 0.7:
+        # The parting: a furrow from the forehead to the crown on one side or in the middle.
+        at = rng.choice([-1, 0, 1]) * rng.uniform(0.25, 0.40)
+        across = np.cos(tilt) * np.sin(turn) - at
+        ahead = np.clip(np.cos(turn) * np.cos(tilt) * 1.5 + 0.6, 0, 1)
+        body -= 0.75 * np.exp(-((across / 0.055) ** 2)) * ahead * (elevation > 20)
+    return np.maximum(body, 0.08)
 
 
 def _bun(figure: Figure, rng: np.random.Generator) -> Surface:
@@ -124,8 +180,40 @@ def _bun(figure: Figure, rng: np.random.Generator) -> Surface:
     return _surface(points, _rigid(len(points)), faces)
 
 
+def _tail(figure: Figure, rng: np.random.Generator, *, low: bool) -> Surface:
+    """A ponytail: a lock tied at the back of the head that swings out and falls."""
+    centre = head_centre(figure)
+    height = centre[1] + (-0.03 if low else rng.uniform(-0.02, 0.06))
+    spot = figure.points[np.abs(figure.points[:, 1] - height) < 0.02]
+    back = float(spot[np.abs(spot[:, 0]) < 0.08, 2].min())
+    length = rng.uniform(0.16, 0.34)
+    share = np.linspace(0, 1, 16)
+    along = share * length
+    out = 0.042 * np.clip(along / 0.06, 0, 1) ** 0.7 - 0.012
+    path = np.stack([0 * share, height - np.clip(along - 0.03, 0, None) * 0.97, back - out], -1)
+    below = figure.points[np.abs(figure.points[:, 0]) < 0.05]
+    for k, point in enumerate(path):
+        skin = below[np.abs(below[:, 1] - point[1]) < 0.03, 2].min()
+        path[k, 2] = min(point[2], skin - 0.018)
+    path[:, 2] = gaussian_filter1d(path[:, 2], 1.0, mode="nearest")
+    # Tied tight, then full, then a point.
+    width = np.interp(share, [0, 0.08, 0.3, 0.75, 1], [0.016, 0.012, 0.026, 0.019, 0.002])
+    turn = np.linspace(0, 2 * np.pi, 18, endpoint=False)
+    lumps = 1 + 0.07 * np.cos(5 * turn + 9 * share[:, None])
+    step = np.gradient(path, axis=0)
+    step /= np.linalg.norm(step, axis=1, keepdims=True)
+    side = np.array([1.0, 0.0, 0.0])
+    behind = np.cross(side, step)
+    radius = (width[:, None] * lumps)[..., None]
+    rings = path[:, None] + radius * (
+        np.cos(turn)[:, None] * side + 0.8 * np.sin(turn)[:, None] * behind[:, None]
+    )
+    points, faces = loft(rings.astype(np.float32), closed=True)
+    return _surface(points, _falling_weights(figure, points), faces)
+
+
 def _curtain(
-    figure: Figure, style: HairStyle, thickness: float, rng: np.random.Generator
+    figure: Figure, style: HairStyle, thickness: float, rng: np.random.Generator, *, low: bool
 ) -> Surface:
     """Hair that falls from the cap around the sides and the back of the head."""
     centre = head_centre(figure)
@@ -134,7 +222,7 @@ def _curtain(
     drop = rng.uniform(0.85, 1.15) * span if style == "bob" else rng.uniform(1.9, 2.7) * span
     start = rng.uniform(62, 72)
     angles = np.radians(np.linspace(start, 360 - start, 60))
-    heights = np.linspace(centre[1] + 0.075, centre[1] - drop, 26)
+    heights = np.linspace(centre[1] + (0.01 if low else 0.075), centre[1] - drop, 26)
     radius = np.stack([_reach(figure, centre, height, angles) for height in heights])
     # Hair falls: it follows the head outwards and hangs plumb below its widest point.
     widest = np.maximum.accumulate(radius, axis=0)

@@ -22,6 +22,12 @@ class Material(IntEnum):
     TOP = 4
     BOTTOM = 5
     SHOES = 6
+    GLASSES = 7
+    HAT = 8
+    PROP = 9
+    """A rigid thing that nobody wears, in its own paint."""
+    SHIRT = 10
+    """What shows under an open coat."""
 
 
 class Zone(IntEnum):
