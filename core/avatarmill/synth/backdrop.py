@@ -8,30 +8,34 @@ from numba import njit, prange
 from avatarmill.synth.scenery import ROOM, STUDIO, hit_ball, hit_box, texture
 from avatarmill.synth.shading import noise, noise2, ramp
 
+_TILE = 8  # rays along each side of a block that shares its list of things in view
+
 
 @njit(cache=True, error_model="numpy")
-def shadow_at(px, py, pz, view, depth, bias):  # type: ignore[no-untyped-def]
+def shadow_at(px, py, pz, view, closeness, bias):  # type: ignore[no-untyped-def]
     """Share of the light that reaches a world point, by a shadow map smoothed over 3x3 texels.
 
     Args:
         view: [3, 4] world -> (x pixel * z, y pixel * z, z) of the light's camera.
-        depth: [S, S] its z-buffer; empty for no shadows.
+        closeness: [S, S] 1 / z of what it sees, 0 for nothing; empty for no shadows.
         bias: metres by which a surface may lie behind what the map recorded.
     """
     z = view[2, 0] * px + view[2, 1] * py + view[2, 2] * pz + view[2, 3]
-    x = (view[0, 0] * px + view[0, 1] * py + view[0, 2] * pz + view[0, 3]) / z
-    y = (view[1, 0] * px + view[1, 1] * py + view[1, 2] * pz + view[1, 3]) / z
-    size = depth.shape[0]
+    scale = 1.0 / z
+    x = (view[0, 0] * px + view[0, 1] * py + view[0, 2] * pz + view[0, 3]) * scale
+    y = (view[1, 0] * px + view[1, 1] * py + view[1, 2] * pz + view[1, 3]) * scale
+    size = closeness.shape[0]
     if not (1.5 <= x < size - 2.5 and 1.5 <= y < size - 2.5):
         return 1.0
     ix, iy = int(x - 0.5), int(y - 0.5)
     fx, fy = x - 0.5 - ix, y - 0.5 - iy
+    limit = 1.0 / (z - bias)
     lit = 0.0
     for dy in range(-1, 3):
         wy = 1.0 - fy if dy == -1 else (fy if dy == 2 else 1.0)
         for dx in range(-1, 3):
             wx = 1.0 - fx if dx == -1 else (fx if dx == 2 else 1.0)
-            if depth[iy + dy, ix + dx] > z - bias:
+            if closeness[iy + dy, ix + dx] < limit:
                 lit += wx * wy
     return lit / 9.0
 
@@ -49,25 +53,34 @@ def irradiance(light, nx, ny, nz, lit):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def _cast(o, x, y, z, scene, shadow, foot):  # type: ignore[no-untyped-def]
-    """Linear colour of a unit ray from `o`; see `paint_backdrop`."""
+def _cast(o, x, y, z, scene, near, shadow, foot):  # type: ignore[no-untyped-def]
+    """Linear colour of a unit ray from `o`; see `paint_backdrop`.
+
+    Args:
+        near: places of the boxes and, counted on from them, balls that the ray may meet.
+    """
     kind, size, surfaces, boxes, balls, light = scene
     best, box, ball, face = np.inf, -1, -1, 0
-    for i in range(boxes.shape[0]):
-        t, axis = hit_box(o, x, y, z, boxes[i])
-        if t < best:
-            best, box, face = t, i, axis
-    for i in range(balls.shape[0]):
-        t = hit_ball(o, x, y, z, balls[i])
-        if t < best:
-            best, ball = t, i
+    count = boxes.shape[0]
+    ix = 1.0 / (x if abs(x) > 1e-9 else 1e-9)
+    iy = 1.0 / (y if abs(y) > 1e-9 else 1e-9)
+    iz = 1.0 / (z if abs(z) > 1e-9 else 1e-9)
+    for i in near:
+        if i < count:
+            t, axis = hit_box(o, ix, iy, iz, boxes[i])
+            if t < best:
+                best, box, face = t, i, axis
+        else:
+            t = hit_ball(o, x, y, z, balls[i - count])
+            if t < best:
+                best, ball = t, i - count
     # The enclosing room, or ground and sky: what a ray leaves through.
-    leave = ((size[0] if x > 0 else -size[0]) - o[0]) / (x if abs(x) > 1e-9 else 1e-9)
+    leave = ((size[0] if x > 0 else -size[0]) - o[0]) * ix
     wall = 0
-    t = ((size[1] if y > 0 else 0.0) - o[1]) / (y if abs(y) > 1e-9 else 1e-9)
+    t = ((size[1] if y > 0 else 0.0) - o[1]) * iy
     if 0 < t < leave:
         leave, wall = t, 1
-    t = ((size[2] if z > 0 else -size[2]) - o[2]) / (z if abs(z) > 1e-9 else 1e-9)
+    t = ((size[2] if z > 0 else -size[2]) - o[2]) * iz
     if 0 < t < leave:
         leave, wall = t, 2
     if leave < best:
@@ -138,6 +151,49 @@ def _enclosure(o, x, y, z, t, wall, scene, shadow, foot):  # type: ignore[no-unt
     )
 
 
+@njit(cache=True, error_model="numpy")
+def _extent(camera, middle, half, step, height, width):  # type: ignore[no-untyped-def]
+    """Rays (left, top, right, bottom), ends included, that may meet a box; all if it comes near."""
+    eye, turn, lens = camera
+    left, top, right, bottom = np.inf, np.inf, -np.inf, -np.inf
+    for corner in range(8):
+        x = middle[0] + (half[0] if corner & 1 else -half[0]) - eye[0]
+        y = middle[1] + (half[1] if corner & 2 else -half[1]) - eye[1]
+        z = middle[2] + (half[2] if corner & 4 else -half[2]) - eye[2]
+        away = turn[0, 2] * x + turn[1, 2] * y + turn[2, 2] * z
+        if away < 0.02:
+            return 0, 0, width, height
+        u = (turn[0, 0] * x + turn[1, 0] * y + turn[2, 0] * z) / away
+        v = (turn[0, 1] * x + turn[1, 1] * y + turn[2, 1] * z) / away
+        u, v = (
+            ((u - lens[0, 2]) / lens[0, 0] - 0.5) / step,
+            ((v - lens[1, 2]) / lens[1, 1] - 0.5) / step,
+        )
+        left, right, top, bottom = min(left, u), max(right, u), min(top, v), max(bottom, v)
+    return (
+        int(max(left - 1, 0.0)),
+        int(max(top - 1, 0.0)),
+        int(min(right + 2, width)),
+        int(min(bottom + 2, height)),
+    )
+
+
+@njit(cache=True, error_model="numpy")
+def _extents(camera, boxes, balls, step, height, width):  # type: ignore[no-untyped-def]
+    """`_extent` of all boxes, then all balls, [N, 4]."""
+    out = np.empty((boxes.shape[0] + balls.shape[0], 4), np.int32)
+    half = np.empty(3)
+    for i in range(out.shape[0]):
+        if i < boxes.shape[0]:
+            bounds = _extent(camera, boxes[i, :3], boxes[i, 3:6], step, height, width)
+        else:
+            ball = balls[i - boxes.shape[0]]
+            half[:] = ball[3]
+            bounds = _extent(camera, ball[:3], half, step, height, width)
+        out[i, 0], out[i, 1], out[i, 2], out[i, 3] = bounds
+    return out
+
+
 @njit(cache=True, parallel=True, error_model="numpy")
 def paint_backdrop(camera, scene, shadow, step, out):  # type: ignore[no-untyped-def]
     """Cast one ray every `step` pixels into `out` [h, w, 3], linear.
@@ -147,19 +203,32 @@ def paint_backdrop(camera, scene, shadow, step, out):  # type: ignore[no-untyped
     Args:
         camera: (eye [3], camera-to-world rotation, inverse intrinsics).
         scene: (kind, size, surfaces, boxes, balls, light) as in `Scene` and `Light.packed`.
-        shadow: (light view, depth) as in `shadow_at`.
+        shadow: (light view, closeness) as in `shadow_at`.
     """
     eye, turn, lens = camera
-    for j in prange(out.shape[0]):
-        for i in range(out.shape[1]):
-            u = lens[0, 0] * (i * step + 0.5) + lens[0, 2]
-            v = lens[1, 1] * (j * step + 0.5) + lens[1, 2]
-            scale = 1.0 / math.sqrt(u * u + v * v + 1)
-            x = (turn[0, 0] * u + turn[0, 1] * v + turn[0, 2]) * scale
-            y = (turn[1, 0] * u + turn[1, 1] * v + turn[1, 2]) * scale
-            z = (turn[2, 0] * u + turn[2, 1] * v + turn[2, 2]) * scale
-            r, g, b = _cast(eye, x, y, z, scene, shadow, lens[0, 0] * step)
-            out[j, i, 0], out[j, i, 1], out[j, i, 2] = r, g, b
+    height, width = out.shape[:2]
+    extents = _extents(camera, scene[3], scene[4], step, height, width)
+    for row in prange((height + _TILE - 1) // _TILE):
+        found = np.empty(extents.shape[0], np.int32)
+        top, bottom = row * _TILE, min(row * _TILE + _TILE, height)
+        for left in range(0, width, _TILE):
+            right, count = min(left + _TILE, width), 0
+            for k in range(extents.shape[0]):
+                across = extents[k, 0] < right and extents[k, 2] > left
+                if across and extents[k, 1] < bottom and extents[k, 3] > top:
+                    found[count] = k
+                    count += 1
+            for j in range(top, bottom):
+                v = lens[1, 1] * (j * step + 0.5) + lens[1, 2]
+                for i in range(left, right):
+                    u = lens[0, 0] * (i * step + 0.5) + lens[0, 2]
+                    scale = 1.0 / math.sqrt(u * u + v * v + 1)
+                    x = (turn[0, 0] * u + turn[0, 1] * v + turn[0, 2]) * scale
+                    y = (turn[1, 0] * u + turn[1, 1] * v + turn[1, 2]) * scale
+                    z = (turn[2, 0] * u + turn[2, 1] * v + turn[2, 2]) * scale
+                    near = found[:count]
+                    r, g, b = _cast(eye, x, y, z, scene, near, shadow, lens[0, 0] * step)
+                    out[j, i, 0], out[j, i, 1], out[j, i, 2] = r, g, b
 
 
 @njit(cache=True, parallel=True, error_model="numpy")

@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from avatarmill.avatar.zbuffer import weights_at
 from avatarmill.synth.backdrop import shadow_at
 from avatarmill.synth.shading import (
     BOTTOM,
@@ -158,89 +159,130 @@ def _shade(f, a, b, c, mesh, look, eye, light, shadow, soft):  # type: ignore[no
 
 
 @njit(cache=True, error_model="numpy")
-def _uniform(face, depth, y, x, s, materials, zones, owners):  # type: ignore[no-untyped-def]
-    """Whether all sub-samples of a pixel show one smooth piece of one surface."""
+def _cover(face, closeness, y, x, s, mesh, masks, mask_y, mask_x):  # type: ignore[no-untyped-def]
+    """Write one pixel of the masks; whether its sub-samples are one smooth piece, or empty.
+
+    Returns:
+        0: nothing is there; 1: all sub-samples show one smooth piece of one surface; 2: else.
+    """
+    materials, zones, owners = mesh[5], mesh[6], mesh[7]
     f = face[y, x]
-    if f < 0:
-        return False
-    near = far = depth[y, x]
+    one, near, far = f >= 0, closeness[y, x], closeness[y, x]
+    who, material, zone = owners[f], materials[f], zones[f]
+    empty = 0
     for j in range(s):
         for i in range(s):
             other = face[y + j, x + i]
-            if other < 0 or owners[other] != owners[f]:
-                return False
-            if materials[other] != materials[f] or zones[other] != zones[f]:
-                return False
-            near, far = min(near, depth[y + j, x + i]), max(far, depth[y + j, x + i])
-    return far - near < 0.015
+            if other < 0:
+                one, empty = False, empty + 1
+                continue
+            near, far = max(near, closeness[y + j, x + i]), min(far, closeness[y + j, x + i])
+            if owners[other] != who or materials[other] != material or zones[other] != zone:
+                one = False
+    if empty == s * s:
+        return 0
+    if one and who >= 0:
+        masks[who, mask_y, mask_x] = 255
+    elif not one:
+        _claim(face, owners, y, x, s, masks, mask_y, mask_x)
+    # near and far hold 1 / z: the depths differ by less than 15 mm.
+    return 1 if one and near - far < 0.015 * near * far else 2
 
 
 @njit(cache=True, error_model="numpy")
-def _behind(backdrop, y, x, step, c):  # type: ignore[no-untyped-def]
-    """Bilinear colour `c` of the coarse backdrop at a pixel."""
-    v, u = y / step, x / step
-    j, i = min(int(v), backdrop.shape[0] - 2), min(int(u), backdrop.shape[1] - 2)
-    fy, fx = v - j, u - i
-    top = backdrop[j, i, c] * (1 - fx) + backdrop[j, i + 1, c] * fx
-    low = backdrop[j + 1, i, c] * (1 - fx) + backdrop[j + 1, i + 1, c] * fx
-    return top * (1 - fy) + low * fy
-
-
-@njit(cache=True, error_model="numpy")
-def _claim(face, owners, y, x, s, masks):  # type: ignore[no-untyped-def]
-    """Write one pixel of the masks [P, H, W]."""
+def _claim(face, owners, y, x, s, masks, mask_y, mask_x):  # type: ignore[no-untyped-def]
+    """Give a pixel of the masks [P, H, W], so far 0, to whom it belongs."""
     most, winner, covered = 0, -1, 0
     for p in range(masks.shape[0]):
         own = 0
         for j in range(s):
             for i in range(s):
-                f = face[s * y + j, s * x + i]
+                f = face[y + j, x + i]
                 if f >= 0 and owners[f] == p:
                     own += 1
         covered += own
         if own > most:
             most, winner = own, p
-        masks[p, y, x] = 0
     if winner >= 0 and 2 * covered >= s * s:
-        masks[winner, y, x] = 255
+        masks[winner, mask_y, mask_x] = 255
+
+
+@njit(cache=True, error_model="numpy")
+def _row_behind(backdrop, y, step, row):  # type: ignore[no-untyped-def]
+    """Interpolate the coarse backdrop down to one row [w, 3] of the image."""
+    v = y / step
+    j = min(int(v), backdrop.shape[0] - 2)
+    low = np.float32(v - j)
+    for i in range(row.shape[0]):
+        for c in range(3):
+            row[i, c] = backdrop[j, i, c] + low * (backdrop[j + 1, i, c] - backdrop[j, i, c])
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _behind(row, x, step):  # type: ignore[no-untyped-def]
+    """Linear colour of the backdrop at a pixel of a row."""
+    i = min(x // step, row.shape[0] - 2)
+    t = np.float32(x - i * step) / np.float32(step)
+    return (
+        row[i, 0] + t * (row[i + 1, 0] - row[i, 0]),
+        row[i, 1] + t * (row[i + 1, 1] - row[i, 1]),
+        row[i, 2] + t * (row[i + 1, 2] - row[i, 2]),
+    )
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _encode(value, scale):  # type: ignore[no-untyped-def]
+    return _CURVE[min(int(value * scale + 0.5), _CURVE_SIZE - 1)]
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def compose(buffer, mesh, look, camera, light, shadow, backdrop, image, masks):  # type: ignore[no-untyped-def]
-    """Fill `image` [H, W, 3] and `masks` [P, H, W].
+    """Fill `image` [H, W, 3] and `masks` [P, H, W], which comes zeroed.
 
     Args:
-        buffer: (face [sH, sW], barycentric [sH, sW, 3], depth, s) of the supersampled z-buffer.
+        buffer: (face, closeness, planes, left, top, s) of the supersampled `FaceBuffer`, whose
+            window is whole pixels.
         mesh: (faces, world points, world normals, rest points, paint, material, zone, owner).
         look: (axes, cloth, head) of the actors, [P, ...].
         camera: (eye [3], size of a pixel at one metre, metres).
         light: `Light.packed()`.
-        shadow: (light view, depth), empty depth for no shadows.
+        shadow: (light view, closeness), empty for no shadows.
         backdrop: (linear colours [h, w, 3], step), one every `step` pixels.
     """
-    face, barycentric, depth, s = buffer
+    face, closeness, planes, left, top, s = buffer
     eye, foot = camera
     behind, step = backdrop
     height, width = image.shape[:2]
+    first, last = left // s, left // s + face.shape[1] // s
+    highest, lowest = top // s, top // s + face.shape[0] // s
+    plain = (_CURVE_SIZE - 1) / 2.0
     for y in prange(height):
+        row = np.empty((behind.shape[1], 3), np.float32)
+        _row_behind(behind, y, step, row)
+        inside = highest <= y < lowest
         for x in range(width):
-            red, green, blue, covered = 0.0, 0.0, 0.0, 0
-            count = 1 if _uniform(face, depth, s * y, s * x, s, *mesh[5:]) else s
+            kind = 0
+            if inside and first <= x < last:
+                kind = _cover(face, closeness, s * y - top, s * x - left, s, mesh, masks, y, x)
+            if kind == 0:
+                r, g, b = _behind(row, x, step)
+                image[y, x, 0] = _encode(r, plain)
+                image[y, x, 1] = _encode(g, plain)
+                image[y, x, 2] = _encode(b, plain)
+                continue
+            count = 1 if kind == 1 else s
+            red, green, blue = 0.0, 0.0, 0.0
             for j in range(count):
                 for i in range(count):
-                    f = face[s * y + j, s * x + i]
+                    f = face[s * y - top + j, s * x - left + i]
                     if f >= 0:
-                        w = barycentric[s * y + j, s * x + i]
-                        r, g, b = _shade(f, w[0], w[1], w[2], mesh, look, eye, light, shadow, foot)
-                        red, green, blue, covered = red + r, green + g, blue + b, covered + 1
-            total = count * count
-            rest = total - covered
-            if rest > 0:
-                red += rest * _behind(behind, y, x, step, 0)
-                green += rest * _behind(behind, y, x, step, 1)
-                blue += rest * _behind(behind, y, x, step, 2)
-            to_curve = (_CURVE_SIZE - 1) / (2.0 * total)
-            image[y, x, 0] = _CURVE[min(int(red * to_curve + 0.5), _CURVE_SIZE - 1)]
-            image[y, x, 1] = _CURVE[min(int(green * to_curve + 0.5), _CURVE_SIZE - 1)]
-            image[y, x, 2] = _CURVE[min(int(blue * to_curve + 0.5), _CURVE_SIZE - 1)]
-            _claim(face, mesh[7], y, x, s, masks)
+                        u, v = s * x + i + 0.5, s * y + j + 0.5
+                        w0, w1, w2, _ = weights_at(planes[f], u, v)
+                        r, g, b = _shade(f, w0, w1, w2, mesh, look, eye, light, shadow, foot)
+                    else:
+                        r, g, b = _behind(row, x, step)
+                    red, green, blue = red + r, green + g, blue + b
+            scale = plain / (count * count)
+            image[y, x, 0] = _encode(red, scale)
+            image[y, x, 1] = _encode(green, scale)
+            image[y, x, 2] = _encode(blue, scale)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avatarmill.avatar.body import Body
-from avatarmill.avatar.zbuffer import mesh_zbuffer
+from avatarmill.avatar.zbuffer import draw_faces
 from avatarmill.synth.actor import Actor
 from avatarmill.synth.backdrop import paint_backdrop, soften
 from avatarmill.synth.cast import Cast, Props, merge_cast
@@ -33,6 +33,17 @@ class View:
     """[4, 4] rigid."""
     width: int
     height: int
+
+    @property
+    def eye(self) -> Array:
+        """[3] where it stands in the world."""
+        eye: Array = -self.turn @ self.world_to_camera[:3, 3]
+        return eye
+
+    @property
+    def turn(self) -> Array:
+        """[3, 3] world from camera rotation."""
+        return np.ascontiguousarray(self.world_to_camera[:3, :3].T)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +79,7 @@ class Rendered:
 def shadow_map(
     points: Float, faces: NDArray[np.int32], towards: Array, size: int
 ) -> tuple[Array, Float]:
-    """The light's camera [3, 4] (pixels times depth) and its z-buffer [S, S] around an actor."""
+    """The light's camera [3, 4] (pixels times depth) and its closeness [S, S] of a mesh."""
     if size == 0:
         return np.eye(3, 4), np.zeros((0, 0), np.float32)
     low, high = points.min(0), points.max(0)
@@ -80,61 +91,75 @@ def shadow_map(
     offset = -rotation @ (middle + _LIGHT_DISTANCE * towards)
     focal = size * _LIGHT_DISTANCE / span
     intrinsics = np.array([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]])
-    buffer = mesh_zbuffer(points @ rotation.T + offset, faces, intrinsics, size, size)
-    return intrinsics @ np.column_stack([rotation, offset]), buffer.depth
+    drawn = draw_faces(points @ rotation.T + offset, faces, intrinsics, size, size)
+    return intrinsics @ np.column_stack([rotation, offset]), drawn.closeness
+
+
+@dataclass(frozen=True, slots=True)
+class _Posed:
+    """What all views of one instant share."""
+
+    points: Float
+    """[V, 3] in the world."""
+    normals: Float
+    """[V, 3] unit."""
+    shadow: tuple[Array, Float]
+    """`shadow_map`."""
+
+
+def _pose(cast: Cast, frame: int, scene: Scene, config: RenderConfig) -> _Posed:
+    points = cast.points(frame)
+    normals = np.empty_like(points)
+    accumulate_normals(points, cast.faces, normals)
+    shadow = shadow_map(points, cast.faces, scene.light.direction, config.shadow_size)
+    return _Posed(points, normals, shadow)
+
+
+def _backdrop(view: View, scene: Scene, shadow: tuple[Array, Float], step: int) -> Float:
+    """Linear colours [h, w, 3] behind the cast, one every `step` pixels."""
+    behind = np.empty(((view.height - 1) // step + 2, (view.width - 1) // step + 2, 3), np.float32)
+    place = (
+        scene.kind,
+        scene.size,
+        scene.surfaces,
+        scene.boxes,
+        scene.balls,
+        scene.light.packed(),
+    )
+    lens = np.linalg.inv(view.intrinsics)
+    paint_backdrop((view.eye, view.turn, lens), place, shadow, step, behind)
+    soft = np.empty_like(behind)
+    soften(behind, soft)
+    return soft
 
 
 def _render_frame(
-    cast: Cast, points: Float, view: View, scene: Scene, config: RenderConfig
+    cast: Cast, posed: _Posed, view: View, scene: Scene, config: RenderConfig
 ) -> tuple[Bytes, Bytes]:
-    """One image [H, W, 3] sRGB and the masks [P, H, W] of its people.
-
-    Args:
-        cast: the people and props.
-        points: [V, 3] their posed points in the world.
-        view: camera.
-        scene: what is behind, and the light.
-    """
+    """One image [H, W, 3] sRGB and the masks [P, H, W] of its people."""
     s = config.supersample
     rotation, offset = view.world_to_camera[:3, :3], view.world_to_camera[:3, 3]
-    normals = np.empty_like(points)
-    accumulate_normals(points, cast.faces, normals)
-    fine = view.intrinsics * np.array([[s], [s], [1.0]])
-    seen = points @ rotation.T.astype(np.float32) + offset.astype(np.float32)
-    buffer = mesh_zbuffer(seen, cast.faces, fine, s * view.width, s * view.height)
-    light = scene.light.packed()
-    light_view, depth = shadow_map(points, cast.faces, scene.light.direction, config.shadow_size)
-    camera = (
-        -rotation.T @ offset,
-        np.ascontiguousarray(rotation.T),
-        np.linalg.inv(view.intrinsics),
+    seen = posed.points @ rotation.T.astype(np.float32) + offset.astype(np.float32)
+    drawn = draw_faces(
+        seen,
+        cast.faces,
+        view.intrinsics * np.array([[s], [s], [1.0]]),
+        s * view.width,
+        s * view.height,
+        align=s,
     )
-    step = config.backdrop_step
-    behind = np.empty(((view.height - 1) // step + 2, (view.width - 1) // step + 2, 3), np.float32)
-    place = (scene.kind, scene.size, scene.surfaces, scene.boxes, scene.balls, light)
-    paint_backdrop(camera, place, (light_view, depth), step, behind)
-    soft = np.empty_like(behind)
-    soften(behind, soft)
     image = np.empty((view.height, view.width, 3), np.uint8)
-    masks = np.empty((cast.people, view.height, view.width), np.uint8)
+    masks = np.zeros((cast.people, view.height, view.width), np.uint8)
+    mesh = (cast.faces, posed.points, posed.normals, cast.rest, cast.paint)
     compose(
-        (buffer.face, buffer.barycentric, buffer.depth, s),
-        (
-            cast.faces,
-            points,
-            normals,
-            cast.rest,
-            cast.paint,
-            cast.material,
-            cast.zone,
-            cast.owner,
-        ),
+        (drawn.face, drawn.closeness, drawn.planes, drawn.left, drawn.top, s),
+        (*mesh, cast.material, cast.zone, cast.owner),
         (cast.axes, cast.cloth, cast.head),
         # How much cloth a pixel covers a metre away: what patterns are blurred by.
-        (camera[0], 0.6 / float(view.intrinsics[0, 0])),
-        light,
-        (light_view, depth),
-        (soft, step),
+        (view.eye, 0.6 / float(view.intrinsics[0, 0])),
+        scene.light.packed(),
+        posed.shadow,
+        (_backdrop(view, scene, posed.shadow, config.backdrop_step), config.backdrop_step),
         image,
         masks,
     )
@@ -172,10 +197,12 @@ def render_cast(
     if len(views) != len(cast):
         raise ValueError(f"{len(views)} views do not fit {len(cast)} frames")
     config = config or RenderConfig()
-    rendered = [
-        _render_frame(cast, cast.points(frame), view, scene, config)
-        for frame, view in enumerate(views)
-    ]
+    rendered = []
+    posed: _Posed | None = None
+    for frame, view in enumerate(views):
+        if posed is None or not cast.still(frame):
+            posed = _pose(cast, frame, scene, config)
+        rendered.append(_render_frame(cast, posed, view, scene, config))
     images, masks = zip(*rendered, strict=True)
     return Rendered(np.stack(images), np.stack(masks))
 

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from avatarmill.synth.shading import noise2
+from avatarmill.synth.shading import fract, noise2
 
 Array = NDArray[np.float64]
 SceneKind = Literal["room", "street", "studio"]
@@ -187,7 +187,7 @@ def texture(kind, u, v, a, foot):  # type: ignore[no-untyped-def]
     u, v = u / a[7], v / a[7]
     share, shade = 0.0, 1.0
     if kind == WINDOWS:
-        s, t = abs((u / 1.3) % 1.0 - 0.5), abs((v / 1.5) % 1.0 - 0.5)
+        s, t = abs(fract(u / 1.3) - 0.5), abs(fract(v / 1.5) - 0.5)
         if s < 0.28 and t < 0.32:
             share = 1.0 if s > 0.02 else 0.4
             shade = 0.7 + 0.6 * noise2(math.floor(u / 1.3), math.floor(v / 1.5))
@@ -195,26 +195,27 @@ def texture(kind, u, v, a, foot):  # type: ignore[no-untyped-def]
         row = math.floor(v / 0.34)
         book = math.floor(u / 0.045 + 3 * noise2(u * 5, row))
         share = noise2(book * 1.37, row * 1.7)
-        shade = 0.35 if (v / 0.34) % 1.0 < 0.08 else 0.45 + 0.9 * noise2(book, row)
+        shade = 0.35 if fract(v / 0.34) < 0.08 else 0.45 + 0.9 * noise2(book, row)
     elif kind == PICTURE:
         share = 1.0 if noise2(u * 5, v * 5) + 0.4 * noise2(u * 17, v * 17) > 0.7 else 0.0
         shade = 0.6 + 0.8 * noise2(u * 2.5, v * 2.5)
     elif kind == BRICK:
         row = math.floor(v / 0.075)
-        s, t = (u / 0.22 + 0.5 * (row % 2)) % 1.0, (v / 0.075) % 1.0
+        odd = fract(0.5 * row)
+        s, t = fract(u / 0.22 + odd), fract(v / 0.075)
         sharp = min(1.0, 0.012 / max(foot, 1e-4))
         share = sharp if s < 0.05 or t < 0.14 else 0.0
-        shade = 0.85 + 0.3 * noise2(math.floor(u / 0.22 + 0.5 * (row % 2)), row) * sharp
+        shade = 0.85 + 0.3 * noise2(math.floor(u / 0.22 + odd), row) * sharp
     elif kind == PLANKS:
         plank = math.floor(u / 0.14)
         shade = 0.75 + 0.4 * noise2(plank * 1.3, math.floor(v / 1.2 + 0.37 * plank))
         shade *= 0.9 + 0.2 * noise2(u * 60, v * 3) * min(1.0, 0.01 / max(foot, 1e-4))
-        share = 0.35 if (u / 0.14) % 1.0 < 0.04 else 0.0
+        share = 0.35 if fract(u / 0.14) < 0.04 else 0.0
     elif kind == STRIPES:
-        share = 1.0 if (u / 0.16) % 1.0 < 0.5 else 0.0
+        share = 1.0 if fract(u / 0.16) < 0.5 else 0.0
     elif kind == TILES:
-        s, t = (u / 0.5) % 1.0, (v / 0.5) % 1.0
-        share = float((math.floor(u / 0.5) + math.floor(v / 0.5)) % 2)
+        s, t = fract(u / 0.5), fract(v / 0.5)
+        share = 2 * fract(0.5 * (math.floor(u / 0.5) + math.floor(v / 0.5)))
         shade = 0.75 if s < 0.02 or t < 0.02 else 1.0
     elif kind == ROUGH:
         share = noise2(u * 9, v * 9) * 0.6 + 0.4 * noise2(u * 1.3, v * 1.3)
@@ -228,12 +229,15 @@ def texture(kind, u, v, a, foot):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def hit_box(o, x, y, z, box):  # type: ignore[no-untyped-def]
-    """Distance along a ray from `o` [3] to a box and the axis of the face hit (inf, -1: none)."""
+def hit_box(o, ix, iy, iz, box):  # type: ignore[no-untyped-def]
+    """Distance along a ray from `o` [3] to a box and the axis of the face hit (inf, -1: none).
+
+    Args:
+        ix, iy, iz: one over the ray's direction.
+    """
     near, far, axis = -np.inf, np.inf, -1
     for k in range(3):
-        d = x if k == 0 else (y if k == 1 else z)
-        inverse = 1.0 / (d if abs(d) > 1e-9 else 1e-9)
+        inverse = ix if k == 0 else (iy if k == 1 else iz)
         a = (box[k] - box[3 + k] - o[k]) * inverse
         b = (box[k] + box[3 + k] - o[k]) * inverse
         first, last = min(a, b), max(a, b)

@@ -24,7 +24,13 @@ def hash01(x, y, z):  # type: ignore[no-untyped-def]
     h = np.uint32(x) * np.uint32(374761393) + np.uint32(y) * np.uint32(668265263)
     h = h + np.uint32(z) * np.uint32(2147483647)
     h = (h ^ (h >> np.uint32(13))) * np.uint32(1274126177)
-    return float((h ^ (h >> np.uint32(16))) & np.uint32(0xFFFF)) / 65535.0
+    return float((h ^ (h >> np.uint32(16))) & np.uint32(0xFFFF)) * (1.0 / 65535.0)
+
+
+@njit(cache=True, inline="always")
+def fract(x):  # type: ignore[no-untyped-def]
+    """What is above the next lower whole number; much faster than `x % 1`."""
+    return x - math.floor(x)
 
 
 @njit(cache=True, error_model="numpy")
@@ -73,17 +79,17 @@ def chart(x, y, z, zone, axes):  # type: ignore[no-untyped-def]
 def pattern_share(kind, u, v, period, phase, x, z, zone, soft):  # type: ignore[no-untyped-def]
     """How much of the second colour, 0..1, a pattern shows; `soft` is the edge blur in metres."""
     if kind == STRIPED:
-        t = abs(((v / period + phase) % 1.0) - 0.5) * period
+        t = abs(fract(v / period + phase) - 0.5) * period
         return 1 - ramp(0.17 * period - soft, 0.17 * period + soft, t)
     if kind == CHECKED:
-        s = abs(((u / period) % 1.0) - 0.5) * period
-        t = abs(((v / period + phase) % 1.0) - 0.5) * period
+        s = abs(fract(u / period) - 0.5) * period
+        t = abs(fract(v / period + phase) - 0.5) * period
         edge = 0.14 * period
         return 0.5 * (2 - ramp(edge - soft, edge + soft, s) - ramp(edge - soft, edge + soft, t))
     if kind == DOTTED:
         row = math.floor(v / period + phase)
-        s = ((u / period + 0.5 * (row % 2)) % 1.0) - 0.5
-        t = ((v / period + phase) % 1.0) - 0.5
+        s = fract(u / period + fract(0.5 * row)) - 0.5
+        t = fract(v / period + phase) - 0.5
         r = math.sqrt(s * s + t * t) * period
         return 1 - ramp(0.27 * period - soft, 0.27 * period + soft, r)
     return 0.0
@@ -114,7 +120,7 @@ def cloth_albedo(x, y, z, zone, axes, cloth, soft):  # type: ignore[no-untyped-d
         tone *= 1 + 0.14 * (noise2(u * 260, v * 260) - 0.5) * min(1.0, 0.0015 / soft)
     if cloth[10] > 0.5 and zone == 0 and z > axes[0, 2]:
         tone *= 1 - 0.55 * (1 - ramp(0.0015, 0.004 + soft, abs(x - 0.012)))
-        button = abs(((v / 0.11) % 1.0) - 0.5) * 0.11
+        button = abs(fract(v / 0.11) - 0.5) * 0.11
         dot = math.sqrt(button * button + (x + 0.012) ** 2)
         tone *= 1 - 0.6 * (1 - ramp(0.007, 0.009 + soft, dot))
     # A darker seam where the cloth ends.
