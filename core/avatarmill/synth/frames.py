@@ -10,15 +10,14 @@ from scipy.spatial.transform import Rotation
 
 from avatarmill.avatar.attributes import describe
 from avatarmill.synth.actor import Actor, free_body, sample_actor
-from avatarmill.synth.motion import Motion, MotionKind, sample_motion
+from avatarmill.synth.clock import Clock, perform
+from avatarmill.synth.motion import Motion, MotionKind
 from avatarmill.synth.render import RenderConfig, View, render_frames
 from avatarmill.synth.scenery import SceneKind, sample_scene
 from avatarmill.synth.staging import Framing, studio_views, wild_views
 
 Float = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
-SIMULATION_FPS = 30.0
-"""Motions are computed at no less than this rate, whatever rate is rendered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +102,7 @@ def synth_wild(seed: int, config: WildConfig | None = None) -> SynthFrames:
     config = config or WildConfig()
     rng = np.random.default_rng([seed, 1])
     actor = sample_actor(rng)
-    motion = _perform(rng, actor, config.motions, config.num_frames, config.fps)
+    motion = perform(rng, actor, config.motions, Clock.even(config.num_frames, config.fps))
     framing: Literal["full", "half"] = "full"
     if config.framing == "half" or (config.framing == "mixed" and rng.random() < 0.25):
         framing = "half"
@@ -111,7 +110,7 @@ def synth_wild(seed: int, config: WildConfig | None = None) -> SynthFrames:
         rng, actor, motion, framing=framing, width=config.width, height=config.height
     )
     place = config.places[int(rng.integers(len(config.places)))]
-    scene = sample_scene(rng, place, extent=_extent(views))
+    scene = sample_scene(rng, place, extent=camera_extent(views))
     images, masks = render_frames(free_body(), actor, motion, views, scene, config.render)
     return _frames(actor, motion, views, images, masks)
 
@@ -125,7 +124,7 @@ def synth_studio(seed: int, config: StudioConfig | None = None) -> SynthFrames:
     config = config or StudioConfig()
     rng = np.random.default_rng([seed, 2])
     actor = sample_actor(rng)
-    motion = _perform(rng, actor, config.motions, config.num_instants, config.fps)
+    motion = perform(rng, actor, config.motions, Clock.even(config.num_instants, config.fps))
     ring = studio_views(rng, actor, motion, count=config.num_views, size=config.size)
     scene = sample_scene(rng, "studio")
     spread = motion.take(np.repeat(np.arange(config.num_instants), config.num_views))
@@ -136,22 +135,7 @@ def synth_studio(seed: int, config: StudioConfig | None = None) -> SynthFrames:
     return replace(frames, pts_seconds=tuple(instants.tolist()))
 
 
-def _perform(
-    rng: np.random.Generator,
-    actor: Actor,
-    kinds: tuple[MotionKind, ...],
-    num_frames: int,
-    fps: float,
-) -> Motion:
-    """A motion simulated finely and thinned to the wanted rate."""
-    kind = kinds[int(rng.integers(len(kinds)))]
-    stride = int(np.ceil(SIMULATION_FPS / fps))
-    fine = sample_motion(rng, stride * num_frames, stride * fps, kind, actor.skeleton)
-    thinned = fine.take(np.arange(num_frames) * stride + stride // 2)
-    return replace(thinned, fps=fps)
-
-
-def _extent(views: list[View]) -> float:
+def camera_extent(views: list[View]) -> float:
     """How far from the origin the camera comes, metres."""
     eyes = np.stack([-v.world_to_camera[:3, :3].T @ v.world_to_camera[:3, 3] for v in views])
     return float(np.abs(eyes[:, [0, 2]]).max())

@@ -1,5 +1,6 @@
 """Where the camera stands: one that follows an actor by hand, or a ring of calibrated ones."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -14,7 +15,13 @@ Array = NDArray[np.float64]
 Framing = Literal["full", "half", "mixed"]
 
 # What a framing shows of the body's height: lower and upper edge of the subject, 0 soles, 1 crown.
-_SUBJECT = {"full": (-0.03, 1.03), "half": (0.50, 1.04)}
+_SUBJECT = {
+    "full": (-0.03, 1.03),
+    "knees": (0.28, 1.04),
+    "half": (0.50, 1.04),
+    "bust": (0.66, 1.05),
+}
+Crop = Literal["full", "knees", "half", "bust"]
 
 
 def look_at(eye: Array, target: Array) -> Array:
@@ -50,16 +57,27 @@ def wild_views(
     actor: Actor,
     motion: Motion,
     *,
-    framing: Literal["full", "half"],
+    framing: Crop,
     width: int,
     height: int,
+    times: Array | None = None,
+    turn: float = 0.0,
 ) -> list[View]:
     """A hand-held camera that follows an actor: slow orbit, sway, shake and a drifting distance.
+
+    Args:
+        rng: consumed.
+        actor: who is followed.
+        motion: where the actor is.
+        framing: what of the body is seen.
+        width, height: of the picture.
+        times: [F] seconds of the frames; evenly at the motion's rate by default.
+        turn: radians around the actor, added to the camera's random direction.
 
     Returns:
         One view a frame, all with the same intrinsics.
     """
-    times = np.arange(len(motion.pose)) / motion.fps
+    times = np.arange(len(motion.pose)) / motion.fps if times is None else times
     focal = float(rng.uniform(1.0, 1.5)) * max(width, height)
     middle, span = _subject(actor, framing)
     fill = rng.uniform(0.66, 0.86)
@@ -68,7 +86,7 @@ def wild_views(
     distance = max(distance, focal * min(span, 0.95) / (0.95 * width))
     sway = wander(rng, times, 6, rate=0.22)
     shake = wander(rng, times, 3, rate=2.2) * 0.004
-    azimuth = rng.normal(0, 0.55) + rng.normal(0, 0.10) * (times - times.mean())
+    azimuth = turn + rng.normal(0, 0.55) + rng.normal(0, 0.10) * (times - times.mean())
     azimuth = azimuth + rng.uniform(0.0, 0.10) * sway[:, 0]
     away = distance * (1 + 0.07 * sway[:, 1])
     rise = distance * np.tan(np.clip(rng.normal(0.04, 0.09), -0.12, 0.3))
@@ -80,6 +98,56 @@ def wild_views(
     eyes[:, 1] = np.maximum(middle + rise + 0.05 * sway[:, 5], 0.25)
     lens = pinhole(focal, width, height)
     return [View(lens, look_at(e, t), width, height) for e, t in zip(eyes, target, strict=True)]
+
+
+def group_views(
+    rng: np.random.Generator,
+    actors: Sequence[Actor],
+    motions: Sequence[Motion],
+    *,
+    framing: Crop,
+    width: int,
+    height: int,
+    times: Array,
+    turn: float = 0.0,
+) -> list[View]:
+    """A hand-held camera that stays where it sees all actors all the time.
+
+    Args:
+        rng: consumed.
+        actors: who is seen.
+        motions: one an actor.
+        framing: what of the bodies is seen, if they stand close enough for it.
+        width, height: of the picture.
+        times: [F] seconds of the frames.
+        turn: radians by which the camera stands beside the +z axis.
+
+    Returns:
+        One view a frame, all with the same intrinsics.
+    """
+    focal = float(rng.uniform(1.0, 1.4)) * max(width, height)
+    pelvis = np.concatenate(
+        [_pelvis(a, m)[:, [0, 2]] for a, m in zip(actors, motions, strict=True)]
+    )
+    centre = 0.5 * (pelvis.min(0) + pelvis.max(0))
+    away = np.array([np.sin(turn), np.cos(turn)])
+    aside = (pelvis - centre) @ np.array([away[1], -away[0]])
+    towards = float(((pelvis - centre) @ away).max())
+    subjects = np.array([_subject(actor, framing) for actor in actors])
+    low = (subjects[:, 0] - subjects[:, 1] / 2).min()
+    high = (subjects[:, 0] + subjects[:, 1] / 2).max()
+    # Arms and strides reach half a metre beyond the pelvis.
+    reach = float(np.abs(aside).max()) + 0.5
+    distance = focal * max(2 * reach / (0.98 * width), (high - low) / (0.84 * height)) + towards
+    sway, shake = wander(rng, times, 4, rate=0.2), wander(rng, times, 3, rate=2.2) * 0.004
+    target = np.array([centre[0], 0.5 * (low + high), centre[1]])
+    targets = target + shake + 0.03 * sway[:, :3]
+    angle = turn + rng.uniform(0, 0.04) * sway[:, 3]
+    offset = np.stack([np.sin(angle), np.zeros_like(angle), np.cos(angle)], axis=-1)
+    eyes = targets + distance * offset
+    eyes[:, 1] = max(target[1] + distance * np.tan(rng.uniform(-0.03, 0.12)), 0.4)
+    lens = pinhole(focal, width, height)
+    return [View(lens, look_at(e, t), width, height) for e, t in zip(eyes, targets, strict=True)]
 
 
 def studio_views(

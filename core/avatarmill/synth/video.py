@@ -160,7 +160,11 @@ def _finish(process: "subprocess.Popen[bytes]") -> tuple[str, int]:
 def _start(
     path: Path, width: int, height: int, fps: float, encoding: Encoding
 ) -> "subprocess.Popen[bytes]":
-    raw = {"format": "rawvideo", "pix_fmt": "rgb24", "s": f"{width}x{height}"}
+    raw: dict[str, str | None] = {
+        "format": "rawvideo",
+        "pix_fmt": "rgb24",
+        "s": f"{width}x{height}",
+    }
     if encoding.rotation:
         # The pixels are turned already: ffmpeg notes the angle and leaves them.
         raw |= {"display_rotation": str(encoding.rotation), "noautorotate": None}

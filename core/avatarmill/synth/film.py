@@ -1,0 +1,169 @@
+"""Films: rendered clips with the defects of web video, streamed frame by frame with their truth."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avatarmill.avatar.anchors import MAX_ANCHORS
+from avatarmill.avatar.attributes import describe
+from avatarmill.synth.defects import DefectKind, Format, check_defects, sample_format
+from avatarmill.synth.exposure import Exposure, compose_frame, expose
+from avatarmill.synth.frames import WildConfig
+from avatarmill.synth.sightings import Sighting, sightings
+from avatarmill.synth.takes import Take, stage_film
+from avatarmill.synth.timeline import shot_shares
+from avatarmill.synth.truth import ClipTruth, PersonTruth, ShotTruth
+
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class FilmConfig:
+    """One clip as it could be found on the web."""
+
+    wild: WildConfig = field(default_factory=WildConfig)
+    """Size, rate, length and what may happen. Some defects change the rate, never the length."""
+    defects: tuple[DefectKind, ...] = ()
+    """All of them at once; none gives the frames of `synth_wild`."""
+    anchors: int = MAX_ANCHORS
+    """Visibility is recorded for the first so many anchors; 0 for none."""
+
+    def __post_init__(self) -> None:
+        check_defects(self.defects)
+        if not 0 <= self.anchors <= MAX_ANCHORS:
+            raise ValueError(f"anchors {self.anchors} must be 0..{MAX_ANCHORS}")
+
+
+@dataclass(frozen=True, slots=True)
+class SynthFilm:
+    """A whole clip in memory."""
+
+    images: Bytes
+    """[F, H, W, 3] sRGB, upright, before encoding."""
+    truth: ClipTruth
+
+
+def synth_film(seed: int, config: FilmConfig | None = None) -> SynthFilm:
+    """A random clip with the wanted defects; the seed reproduces it bit for bit.
+
+    Raises:
+        ValueError: the clip is too short for its shot boundaries.
+    """
+    film = Film(seed, config)
+    images = np.stack(list(film.frames()))
+    return SynthFilm(images, film.truth())
+
+
+class Film:
+    """A planned clip: `frames` renders it once, in order, and `truth` then says what was in it."""
+
+    def __init__(self, seed: int, config: FilmConfig | None = None) -> None:
+        self.seed = seed
+        self.config = config or FilmConfig()
+        wild = self.config.wild
+        self.form: Format = sample_format(
+            np.random.default_rng([seed, 4]),
+            self.config.defects,
+            num_frames=wild.num_frames,
+            fps=wild.fps,
+            width=wild.width,
+            height=wild.height,
+        )
+        rng = np.random.default_rng([seed, 1])
+        self.takes = stage_film(rng, wild, self.form, self.config.defects)
+        self.actors = {
+            person: actor
+            for take in self.takes
+            for person, actor in zip(take.people, take.actors, strict=True)
+        }
+        self._masks: dict[int, list[Bytes]] = {person: [] for person in self.actors}
+
+    def frames(self) -> Iterator[Bytes]:
+        """Upright pictures [H, W, 3] of the clip, in order; rendered as they are asked for."""
+        form, shares = self.form, shot_shares(self.form.num_frames, self.form.boundaries)
+        for masks in self._masks.values():
+            masks.clear()
+        rolls = [expose(take, form, self.config.wild.render) for take in self.takes]
+        for frame in range(form.num_frames):
+            seen = {
+                row: next(rolls[row])
+                for row, take in enumerate(self.takes)
+                if take.shot.begin <= frame < take.shot.end
+            }
+            for row, exposure in seen.items():
+                shot = self.takes[row].shot
+                if shot.first <= frame <= shot.last:
+                    self._record(self.takes[row], exposure)
+            images = {row: exposure.image for row, exposure in seen.items()}
+            yield compose_frame(form, frame, images, shares[:, frame])
+
+    def _record(self, take: Take, exposure: Exposure) -> None:
+        for person, mask in zip(take.people, exposure.masks, strict=True):
+            if self.form.letterbox is not None:
+                mask = self.form.letterbox.mask_around(mask, self.form.width, self.form.height)
+            self._masks[person].append(np.packbits(mask > 0, axis=-1))
+
+    def truth(self) -> ClipTruth:
+        """The truth of the frames, which have all been rendered.
+
+        Raises:
+            RuntimeError: they have not.
+        """
+        form = self.form
+        shares = shot_shares(form.num_frames, form.boundaries)
+        seen = [
+            sightings(take, form, share, self.config.anchors)
+            for take, share in zip(self.takes, shares, strict=True)
+        ]
+        return ClipTruth(
+            kind="wild",
+            seed=self.seed,
+            defects=self.config.defects,
+            width=form.width,
+            height=form.height,
+            fps=form.fps,
+            ticks=form.timing.ticks,
+            scale=form.timing.scale,
+            shots=tuple(
+                ShotTruth(
+                    take.shot.first,
+                    take.shot.last,
+                    take.people,
+                    None if take.occluder is None else take.occluder.kind,
+                )
+                for take in self.takes
+            ),
+            boundaries=form.boundaries,
+            letterbox=form.letterbox,
+            texts=form.texts,
+            crf=form.encoding.crf,
+            rotation=form.encoding.rotation,
+            field_order=form.encoding.field_order,
+            people=tuple(self._person(person, seen) for person in sorted(self.actors)),
+        )
+
+    def _person(self, person: int, seen: list[list[Sighting]]) -> PersonTruth:
+        """Join what the shots show of one person."""
+        parts = [
+            rows[take.people.index(person)]
+            for take, rows in zip(self.takes, seen, strict=True)
+            if person in take.people
+        ]
+        masks = self._masks[person]
+        if len(masks) != sum(len(part.frames) for part in parts):
+            raise RuntimeError("truth() needs all frames(): they have not been read to the end")
+        actor = self.actors[person]
+        return PersonTruth(
+            **{
+                name.name: np.concatenate([getattr(part, name.name) for part in parts])
+                for name in fields(Sighting)
+            },
+            shape=actor.shape,
+            packed_masks=np.stack(masks),
+            width=self.form.width,
+            num_anchors=self.config.anchors,
+            attributes=actor.attributes,
+            captions=describe(actor.attributes),
+        )
