@@ -155,6 +155,12 @@ def sample_format(
     )
 
 
+def plain_format(num_frames: int, fps: float, width: int, height: int) -> Format:
+    """The format of a clip that nothing is wrong with."""
+    timing = Timing.regular(num_frames, fps)
+    return Format(width, height, fps, Encoding(timing=timing), timing, (), None, ())
+
+
 def _rate(rng: np.random.Generator, defects: Sequence[DefectKind], fps: float) -> float:
     if "odd_rate" in defects:
         return _ODD_RATES[int(rng.integers(len(_ODD_RATES)))]

@@ -1,6 +1,6 @@
 """Films: rendered clips with the defects of web video, streamed frame by frame with their truth."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 
 from avatarmill.avatar.anchors import MAX_ANCHORS
 from avatarmill.avatar.attributes import describe
-from avatarmill.synth.defects import DefectKind, Format, check_defects, sample_format
+from avatarmill.synth.actor import Actor
+from avatarmill.synth.defects import DefectKind, Format, check_defects, plain_format, sample_format
 from avatarmill.synth.exposure import Exposure, compose_frame, expose
-from avatarmill.synth.frames import WildConfig
+from avatarmill.synth.frames import StudioConfig, WildConfig, stage_studio
 from avatarmill.synth.sightings import Sighting, sightings
 from avatarmill.synth.takes import Take, stage_film
-from avatarmill.synth.timeline import shot_shares
+from avatarmill.synth.timeline import Shot, shot_shares
 from avatarmill.synth.truth import ClipTruth, PersonTruth, ShotTruth
 
 Bytes = NDArray[np.uint8]
@@ -111,59 +112,100 @@ class Film:
         Raises:
             RuntimeError: they have not.
         """
-        form = self.form
-        shares = shot_shares(form.num_frames, form.boundaries)
+        form, shares = self.form, shot_shares(self.form.num_frames, self.form.boundaries)
         seen = [
             sightings(take, form, share, self.config.anchors)
             for take, share in zip(self.takes, shares, strict=True)
         ]
-        return ClipTruth(
-            kind="wild",
-            seed=self.seed,
-            defects=self.config.defects,
-            width=form.width,
-            height=form.height,
-            fps=form.fps,
-            ticks=form.timing.ticks,
-            scale=form.timing.scale,
-            shots=tuple(
-                ShotTruth(
-                    take.shot.first,
-                    take.shot.last,
-                    take.people,
-                    None if take.occluder is None else take.occluder.kind,
-                )
-                for take in self.takes
-            ),
-            boundaries=form.boundaries,
-            letterbox=form.letterbox,
-            texts=form.texts,
-            crf=form.encoding.crf,
-            rotation=form.encoding.rotation,
-            field_order=form.encoding.field_order,
-            people=tuple(self._person(person, seen) for person in sorted(self.actors)),
-        )
+        people = []
+        for person, actor in sorted(self.actors.items()):
+            parts = [
+                rows[take.people.index(person)]
+                for take, rows in zip(self.takes, seen, strict=True)
+                if person in take.people
+            ]
+            masks = self._masks[person]
+            if len(masks) != sum(len(part.frames) for part in parts):
+                raise RuntimeError("truth() needs all frames(): they have not been read to the end")
+            people.append(person_truth(actor, form, parts, masks, self.config.anchors))
+        return clip_truth("wild", self.seed, self.config.defects, form, self.takes, people)
 
-    def _person(self, person: int, seen: list[list[Sighting]]) -> PersonTruth:
-        """Join what the shots show of one person."""
-        parts = [
-            rows[take.people.index(person)]
-            for take, rows in zip(self.takes, seen, strict=True)
-            if person in take.people
-        ]
-        masks = self._masks[person]
-        if len(masks) != sum(len(part.frames) for part in parts):
-            raise RuntimeError("truth() needs all frames(): they have not been read to the end")
-        actor = self.actors[person]
-        return PersonTruth(
-            **{
-                name.name: np.concatenate([getattr(part, name.name) for part in parts])
-                for name in fields(Sighting)
-            },
-            shape=actor.shape,
-            packed_masks=np.stack(masks),
-            width=self.form.width,
-            num_anchors=self.config.anchors,
-            attributes=actor.attributes,
-            captions=describe(actor.attributes),
-        )
+
+def person_truth(
+    actor: Actor,
+    form: Format,
+    parts: Sequence[Sighting],
+    packed_masks: Sequence[Bytes],
+    num_anchors: int,
+) -> PersonTruth:
+    """Join what the shots of a clip show of one person, and the masks of the same frames."""
+    merged = {
+        name.name: np.concatenate([getattr(part, name.name) for part in parts])
+        for name in fields(Sighting)
+    }
+    return PersonTruth(
+        **merged,
+        shape=actor.shape,
+        packed_masks=np.stack(packed_masks),
+        width=form.width,
+        num_anchors=num_anchors,
+        attributes=actor.attributes,
+        captions=describe(actor.attributes),
+    )
+
+
+def clip_truth(
+    kind: str,
+    seed: int,
+    defects: tuple[DefectKind, ...],
+    form: Format,
+    takes: Sequence[Take],
+    people: Sequence[PersonTruth],
+) -> ClipTruth:
+    """What is recorded of a clip besides its people."""
+    return ClipTruth(
+        kind=kind,
+        seed=seed,
+        defects=defects,
+        width=form.width,
+        height=form.height,
+        fps=form.fps,
+        ticks=form.timing.ticks,
+        scale=form.timing.scale,
+        shots=tuple(
+            ShotTruth(
+                take.shot.first,
+                take.shot.last,
+                take.people,
+                None if take.occluder is None else take.occluder.kind,
+            )
+            for take in takes
+        ),
+        boundaries=form.boundaries,
+        letterbox=form.letterbox,
+        texts=form.texts,
+        crf=form.encoding.crf,
+        rotation=form.encoding.rotation,
+        field_order=form.encoding.field_order,
+        people=tuple(people),
+    )
+
+
+def studio_clips(
+    seed: int, config: StudioConfig, *, anchors: int = MAX_ANCHORS
+) -> list[tuple[Format, Bytes, ClipTruth]]:
+    """The clips of all cameras of a studio: format, images [F, H, W, 3] and truth of each."""
+    stage, count = stage_studio(seed, config), config.num_instants
+    images, masks = stage.render(config.render)
+    form = plain_format(count, config.fps, config.size, config.size)
+    clips = []
+    for camera in range(config.num_views):
+        own = np.arange(camera, len(images), config.num_views)
+        motions, views = (stage.motion.take(own),), [stage.views[frame] for frame in own]
+        shot = Shot(0, count - 1, 0, count)
+        take = Take((0,), (stage.actor,), motions, views, stage.scene, None, shot)
+        parts = sightings(take, form, np.ones(count, np.float32), anchors)
+        packed = [np.packbits(mask > 0, axis=-1) for mask in masks[own]]
+        person = person_truth(stage.actor, form, parts, packed, anchors)
+        clips.append((form, images[own], clip_truth("studio", seed, (), form, [take], [person])))
+    return clips

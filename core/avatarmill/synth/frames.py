@@ -13,7 +13,7 @@ from avatarmill.synth.actor import Actor, free_body, sample_actor
 from avatarmill.synth.clock import Clock, perform
 from avatarmill.synth.motion import Motion, MotionKind
 from avatarmill.synth.render import RenderConfig, View, render_frames
-from avatarmill.synth.scenery import SceneKind, sample_scene
+from avatarmill.synth.scenery import Scene, SceneKind, sample_scene
 from avatarmill.synth.staging import Framing, studio_views, wild_views
 
 Float = NDArray[np.float32]
@@ -122,17 +122,38 @@ def synth_studio(seed: int, config: StudioConfig | None = None) -> SynthFrames:
     so they read like the frames of one camera.
     """
     config = config or StudioConfig()
+    stage = stage_studio(seed, config)
+    images, masks = stage.render(config.render)
+    frames = _frames(stage.actor, stage.motion, stage.views, images, masks)
+    instants = np.repeat(np.arange(config.num_instants) / config.fps, config.num_views)
+    return replace(frames, pts_seconds=tuple(instants.tolist()))
+
+
+@dataclass(frozen=True, slots=True)
+class StudioStage:
+    """A studio before it is filmed; frames are [instant, view] flattened."""
+
+    actor: Actor
+    motion: Motion
+    """Every instant repeated for each view."""
+    views: list[View]
+    scene: Scene
+
+    def render(self, config: RenderConfig) -> tuple[Bytes, Bytes]:
+        """Images [F, H, W, 3] and masks [F, H, W]."""
+        return render_frames(free_body(), self.actor, self.motion, self.views, self.scene, config)
+
+
+def stage_studio(seed: int, config: StudioConfig) -> StudioStage:
+    """The actor, motion, cameras and light that `synth_studio` renders."""
     rng = np.random.default_rng([seed, 2])
     actor = sample_actor(rng)
-    motion = perform(rng, actor, config.motions, Clock.even(config.num_instants, config.fps))
+    clock = Clock.even(config.num_instants, config.fps)
+    motion = perform(rng, actor, config.motions, clock)
     ring = studio_views(rng, actor, motion, count=config.num_views, size=config.size)
     scene = sample_scene(rng, "studio")
     spread = motion.take(np.repeat(np.arange(config.num_instants), config.num_views))
-    views = ring * config.num_instants
-    images, masks = render_frames(free_body(), actor, spread, views, scene, config.render)
-    frames = _frames(actor, spread, views, images, masks)
-    instants = np.repeat(np.arange(config.num_instants) / config.fps, config.num_views)
-    return replace(frames, pts_seconds=tuple(instants.tolist()))
+    return StudioStage(actor, spread, ring * config.num_instants, scene)
 
 
 def camera_extent(views: list[View]) -> float:

@@ -1,8 +1,7 @@
 """The synth job: a seed in, H.264 files of rendered actors with their exact truth out."""
 
-import json
 import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,13 +9,11 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from avatarmill.synth.frames import (
-    StudioConfig,
-    SynthFrames,
-    WildConfig,
-    synth_studio,
-    synth_wild,
-)
+from avatarmill.avatar.anchors import MAX_ANCHORS
+from avatarmill.synth.defects import DEFECTS, DefectKind, check_defects, draw_defects
+from avatarmill.synth.film import Film, FilmConfig, studio_clips
+from avatarmill.synth.frames import StudioConfig, WildConfig
+from avatarmill.synth.truth import write_json, write_truth
 from avatarmill.synth.video import write_video
 
 log = logging.getLogger(__name__)
@@ -39,8 +36,21 @@ class SynthConfig:
     out: Path = Path("out/synth")
     seconds: float | None = None
     """Length of wild clips; 3 to 5 seconds by seed when not given."""
+    defects: tuple[DefectKind | Literal["none", "all"], ...] = ("none",)
+    """What is wrong with wild clips: the named defects in every clip, or a few drawn for each."""
+    anchors: int = MAX_ANCHORS
+    """Visibility is recorded for the first so many anchors of the body; 0 for none."""
 
     def __post_init__(self) -> None:
+        plain = self.defects == ("none",)
+        if not plain and self.kind == "studio":
+            raise ValueError(f"defects {' '.join(self.defects)} are for wild clips; leave them out")
+        if not plain and self.defects != ("all",):
+            if not self.defects or {"none", "all"} & set(self.defects):
+                raise ValueError("defects must be none, all or names: not a mixture, not empty")
+            check_defects(self.defects)
+        if not 0 <= self.anchors <= MAX_ANCHORS:
+            raise ValueError(f"anchors {self.anchors} must be 0..{MAX_ANCHORS}")
         if self.count < 1:
             raise ValueError(f"count {self.count} must be >= 1")
         if self.seed < 0:
@@ -51,17 +61,12 @@ class SynthConfig:
 
 def run(config: SynthConfig) -> int:
     """Render what is missing of the configured clips; returns the exit status 0."""
-    videos, truth = config.out / "videos", config.out / "truth"
-    for folder in (videos, truth):
+    for folder in (config.out / "videos", config.out / "truth"):
         folder.mkdir(parents=True, exist_ok=True)
-    settings = {**asdict(config), "out": str(config.out)}
-    _write_json(config.out / "synth.config.json", settings)
-    seeds = range(config.seed, config.seed + config.count)
-    for seed in tqdm(seeds, desc="synth", unit="actor"):
-        for name, frames, fps in _clips(config, seed):
-            write_video(videos / f"{name}.mp4", frames.images, fps=fps)
-            write_truth(truth / f"{name}.npz", frames, seed=seed, kind=config.kind, fps=fps)
-            log.info("%s: %d frames, %s", name, len(frames), frames.captions["short"])
+    write_json(config.out / "synth.config.json", {**asdict(config), "out": str(config.out)})
+    render = _render_wild if config.kind == "wild" else _render_studio
+    for seed in tqdm(range(config.seed, config.seed + config.count), desc="synth", unit="actor"):
+        render(config, seed)
     return 0
 
 
@@ -73,80 +78,41 @@ def wild_clip_config(seed: int, seconds: float | None = None) -> WildConfig:
     return WildConfig(num_frames=max(1, round(length * fps)), fps=fps, width=width, height=height)
 
 
-def _clips(config: SynthConfig, seed: int) -> list[tuple[str, SynthFrames, float]]:
-    """Name, frames and rate of every file of one actor; finished ones are left out."""
-    name = f"{config.kind}_{seed:06d}"
-    if config.kind == "wild":
-        if _finished(config.out, name):
-            return []
-        shot = wild_clip_config(seed, config.seconds)
-        return [(name, synth_wild(seed, shot), shot.fps)]
-    names = [f"{name}_cam{camera:02d}" for camera in range(_STUDIO.num_views)]
-    if all(_finished(config.out, camera) for camera in names):
-        return []
-    frames = synth_studio(seed, _STUDIO)
-    return [
-        (camera, take_frames(frames, slice(index, None, _STUDIO.num_views)), _STUDIO.fps)
-        for index, camera in enumerate(names)
-    ]
+def film_config(config: SynthConfig, seed: int) -> FilmConfig:
+    """The clip that a seed stands for."""
+    shot = wild_clip_config(seed, config.seconds)
+    if config.defects == ("all",):
+        drawn = draw_defects(np.random.default_rng([seed, 5]), shot.num_frames)
+        return FilmConfig(shot, drawn, config.anchors)
+    named = tuple(name for name in DEFECTS if name in config.defects)
+    return FilmConfig(shot, named, config.anchors)
+
+
+def _render_wild(config: SynthConfig, seed: int) -> None:
+    name = f"wild_{seed:06d}"
+    if _finished(config.out, name):
+        return
+    film = Film(seed, film_config(config, seed))
+    form = film.form
+    path = config.out / "videos" / f"{name}.mp4"
+    write_video(path, film.frames(), fps=form.fps, encoding=form.encoding)
+    truth = film.truth()
+    write_truth(config.out / "truth" / f"{name}.json", truth)
+    log.info("%s: %d frames, %s", name, len(truth), " ".join(truth.defects) or "no defects")
+
+
+def _render_studio(config: SynthConfig, seed: int) -> None:
+    names = [f"studio_{seed:06d}_cam{camera:02d}" for camera in range(_STUDIO.num_views)]
+    if all(_finished(config.out, name) for name in names):
+        return
+    clips = studio_clips(seed, _STUDIO, anchors=config.anchors)
+    for name, (form, images, truth) in zip(names, clips, strict=True):
+        path = config.out / "videos" / f"{name}.mp4"
+        write_video(path, images, fps=form.fps, encoding=form.encoding)
+        write_truth(config.out / "truth" / f"{name}.json", truth)
+        log.info("%s: %d frames, %s", name, len(truth), truth.people[0].captions["short"])
 
 
 def _finished(out: Path, name: str) -> bool:
     # The JSON is written last.
     return (out / "truth" / f"{name}.json").exists() and (out / "videos" / f"{name}.mp4").exists()
-
-
-def take_frames(frames: SynthFrames, which: slice) -> SynthFrames:
-    """A selection of frames."""
-    return replace(
-        frames,
-        images=frames.images[which],
-        masks=frames.masks[which],
-        intrinsics=frames.intrinsics[which],
-        world_to_camera=frames.world_to_camera[which],
-        pose=frames.pose[which],
-        expression=frames.expression[which],
-        translation=frames.translation[which],
-        pts_seconds=frames.pts_seconds[which],
-    )
-
-
-def write_truth(path: Path, frames: SynthFrames, *, seed: int, kind: str, fps: float) -> None:
-    """Write PATH (npz: parameters, cameras, masks packed to bits) and, last, its .json."""
-    np.savez_compressed(
-        path,
-        pose=frames.pose,
-        shape=frames.shape,
-        expression=frames.expression,
-        translation=frames.translation,
-        intrinsics=frames.intrinsics,
-        world_to_camera=frames.world_to_camera,
-        pts_seconds=np.array(frames.pts_seconds),
-        masks=np.packbits(frames.masks > 0, axis=-1),
-    )
-    count, height, width = frames.masks.shape
-    document = {
-        "kind": kind,
-        "seed": seed,
-        "frames": count,
-        "width": width,
-        "height": height,
-        "fps": fps,
-        "attributes": frames.attributes,
-        "captions": frames.captions,
-    }
-    _write_json(path.with_suffix(".json"), document)
-
-
-def read_masks(path: Path) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]:
-    """Masks [F, H, W] 0 or 255 of a truth file written by `write_truth`."""
-    width = json.loads(path.with_suffix(".json").read_text())["width"]
-    with np.load(path, allow_pickle=False) as arrays:
-        bits = np.unpackbits(arrays["masks"], axis=-1, count=width)
-    return bits * np.uint8(255)
-
-
-def _write_json(path: Path, document: dict[str, object]) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
-    partial.replace(path)

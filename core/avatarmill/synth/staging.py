@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avatarmill.synth.actor import Actor
-from avatarmill.synth.gestures import wander
 from avatarmill.synth.motion import Motion
 from avatarmill.synth.render import View
+from avatarmill.synth.wander import wander
 
 Array = NDArray[np.float64]
 Framing = Literal["full", "half", "mixed"]
