@@ -11,8 +11,9 @@ from torch.autograd.function import once_differentiable
 
 from avatarmill.avatar.camera import Cameras
 from avatarmill.avatar.gaussians import Gaussians
-from avatarmill.avatar.rasterize_numba_blend import blend_backward, blend_forward
+from avatarmill.avatar.rasterize_numba_backward import blend_backward
 from avatarmill.avatar.rasterize_numba_project import project_backward, project_forward
+from avatarmill.avatar.rasterize_numba_strips import blend_forward
 from avatarmill.avatar.rasterize_numba_tiles import bin_tiles, tile_grid
 from avatarmill.avatar.rasterize_rules import MIN_COVERAGE
 
@@ -45,7 +46,6 @@ class _Rasterize(torch.autograd.Function):
             splats, paint, offsets, ids, backdrop, *size, *grid, workers
         )
         alpha = 1.0 - light
-        depth /= np.maximum(alpha, MIN_COVERAGE)
         ctx.shapes, ctx.lens, ctx.size, ctx.grid = shapes, lens, size, grid
         ctx.paint, ctx.backdrop = paint, backdrop
         ctx.lists = splats, boxes, offsets, ids, starts

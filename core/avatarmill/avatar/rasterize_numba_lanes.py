@@ -109,6 +109,13 @@ choose = _elementwise(4, _emit_choose)
 """x where a >= b, else y, from (a, b, x, y)."""
 minimum = _elementwise(2, _emit_minimum)
 exp = _elementwise(1, _emit_exp)
+sqrt = _elementwise(1, lambda builder, a: _call(builder, "sqrt", a))
+
+
+def _in_every_lane(builder: Any, value: Any) -> Any:
+    first = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), value, INT(0))
+    zeros = ir.Constant(VECTOR_INT, [0] * LANES)
+    return builder.shuffle_vector(first, ir.Constant(VECTOR, ir.Undefined), zeros)
 
 
 @intrinsic
@@ -116,9 +123,7 @@ def splat(typing, value):  # type: ignore[no-untyped-def]
     """The same float32 in every lane."""
 
     def codegen(context, builder, _, args):  # type: ignore[no-untyped-def]
-        first = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), args[0], INT(0))
-        zeros = ir.Constant(VECTOR_INT, [0] * LANES)
-        return builder.shuffle_vector(first, ir.Constant(VECTOR, ir.Undefined), zeros)
+        return _in_every_lane(builder, args[0])
 
     return lanes_type(types.float32), codegen
 
@@ -149,6 +154,17 @@ def load(typing, array, index):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def spread(typing, array, index):  # type: ignore[no-untyped-def]
+    """array[index] of a flat float32 array in every lane; nothing checks the bounds."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return _in_every_lane(builder, builder.load(builder.gep(data, [args[1]])))
+
+    return lanes_type(array, types.intp), codegen
+
+
+@intrinsic
 def store(typing, array, index, value):  # type: ignore[no-untyped-def]
     """array[index : index + 8] = lanes; nothing checks the bounds."""
 
@@ -173,6 +189,27 @@ def total(typing, value):  # type: ignore[no-untyped-def]
         return builder.extract_element(vector, INT(0))
 
     return types.float32(lanes_type), codegen
+
+
+@intrinsic
+def mask(typing, a, b):  # type: ignore[no-untyped-def]
+    """Bit i of the result tells whether a >= b in lane i."""
+
+    def codegen(context, builder, _, args):  # type: ignore[no-untyped-def]
+        bits = builder.bitcast(builder.fcmp_ordered(">=", *args), ir.IntType(LANES))
+        return builder.zext(bits, ir.IntType(64))
+
+    return types.uint64(lanes_type, lanes_type), codegen
+
+
+@intrinsic
+def lowest_bit(typing, bits):  # type: ignore[no-untyped-def]
+    """Position of the lowest set bit of a uint64 that is not 0."""
+
+    def codegen(context, builder, _, args):  # type: ignore[no-untyped-def]
+        return builder.cttz(args[0], ir.IntType(1)(1))
+
+    return types.intp(types.uint64), codegen
 
 
 def _lift(function: Any, name: str) -> Callable[..., Any]:
