@@ -1,35 +1,27 @@
-"""Procedural upper bodies: hanging and gesturing arms, fingers, gaze, blinks and expressions."""
+"""Arms that hang, swing, gesture and dance, and keep out of the trunk."""
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import convolve1d, maximum_filter1d
 from scipy.spatial.transform import Rotation
 
-from avatarmill.synth.gait import Array, smoothstep
+from avatarmill.synth.gait import Array, Skeleton, smoothstep
+from avatarmill.synth.wander import wander
 
 ARM_JOINTS = ((13, 16, 18, 20), (14, 17, 19, 21))
 """SMPL-X collar, shoulder, elbow and wrist, left and right."""
-HAND_STARTS = (25, 40)
-"""First finger joint of each hand; index, middle, pinky, ring, thumb with three joints each."""
-EXPRESSIONS = {
-    "brow_down": (0, 1),
-    "brow_up": (2, 3, 4),
-    "blink": (8, 9),
-    "squint": (18, 19),
-    "jaw_open": (24,),
-    "smile": (43, 44),
-    "frown": (29, 30),
-    "pucker": (37,),
-    "upper_lip": (47, 48),
-}
-"""Groups of the 52 facial actions, which are in alphabetical order of their ARKit names."""
+_KNUCKLES = (28, 43)
+ARM_RADIUS = 0.045
+"""Metres an arm's axis keeps from the trunk, cloth included."""
+_TRUNK_JOINTS = (0, 1, 2, 3, 6, 9)
 
 # Degrees: abduction (0 hangs, 90 is the T-pose), forward raise, inward twist, elbow.
 ARM_POSES: dict[str, tuple[float, float, float, float]] = {
-    "hang": (13, 3, 12, 16),
-    "relaxed": (16, 8, 22, 30),
+    "hang": (10, 0, 12, 14),
+    "relaxed": (14, 4, 20, 26),
     "wave": (72, 12, -82, 88),
-    "hips": (42, -14, 58, 92),
-    "belly": (14, 22, 52, 84),
+    "hips": (46, -14, 56, 96),
+    "belly": (16, 26, 50, 84),
     "present": (20, 26, -12, 78),
     "forward": (6, 72, 5, 16),
     "aside": (78, 6, 0, 12),
@@ -37,16 +29,18 @@ ARM_POSES: dict[str, tuple[float, float, float, float]] = {
     "chin": (12, 48, 34, 128),
     "half_raised": (48, 24, -20, 40),
 }
+DANCE_POSES: dict[str, tuple[float, float, float, float]] = {
+    "low": (26, 10, 10, 30),
+    "boxer": (24, 34, 20, 118),
+    "wing": (62, 4, 10, 70),
+    "high": (140, 12, -10, 40),
+    "crown": (128, 16, 10, 88),
+    "reach": (40, 70, 0, 24),
+    "swim": (70, 40, 10, 50),
+    "back": (24, -28, 6, 24),
+}
 _CALM = ("hang", "relaxed")
-
-
-def wander(rng: np.random.Generator, times: Array, channels: int, *, rate: float = 0.35) -> Array:
-    """Smooth noise [F, channels] of about unit size: three sines a channel around `rate` Hz."""
-    frequency = rate * rng.uniform(0.4, 1.6, (3, 1, channels))
-    phase = rng.uniform(0, 2 * np.pi, (3, 1, channels))
-    waves = np.sin(2 * np.pi * frequency * times[None, :, None] + phase)
-    mixed: Array = waves.mean(0) * 1.4
-    return mixed
+_LOW, _HIGH = np.array([2.0, -45, -95, 3]), np.array([165.0, 100, 80, 140])
 
 
 def arm_tracks(rng: np.random.Generator, times: Array, *, lively: float) -> Array:
@@ -69,7 +63,7 @@ def _arm_track(rng: np.random.Generator, times: Array, lively: float) -> Array:
     track = np.tile(now, (len(times), 1))
     while at < times[-1]:
         at += rng.uniform(0.5, 1.6)
-        takes, target = rng.uniform(0.5, 0.9), _pick(rng, gestures, lively)
+        takes, target = rng.uniform(0.6, 1.0), _pick(rng, gestures, lively)
         track += smoothstep((times - at) / takes)[:, None] * (target - now)
         at, now = at + takes, target
     return track
@@ -80,77 +74,143 @@ def _pick(rng: np.random.Generator, gestures: list[str], lively: float) -> Array
     return np.array(ARM_POSES[str(name)]) + rng.normal(0, [4, 5, 6, 7])
 
 
+def dance_tracks(rng: np.random.Generator, times: Array, *, beat: float) -> Array:
+    """Arm angles [2, F, 4] in degrees that reach a new pose every one or two beats."""
+    poses = np.array([*DANCE_POSES.values(), *(ARM_POSES[k] for k in ("aside", "hips", "chin"))])
+    alike = rng.random() < 0.5
+    tracks = np.empty((2, len(times), 4))
+    for side in (0, 1):
+        if side == 1 and alike:
+            tracks[1] = tracks[0]
+            continue
+        takes = beat * float(rng.choice([1, 2])) if beat > 0.5 else 2 * beat
+        count = int((times[-1] - times[0]) / takes) + 3
+        share = rng.dirichlet(np.full(2, 0.6), count)[..., None]
+        keys = (poses[rng.integers(len(poses), size=(count, 2))] * share).sum(1)
+        place = (times - times[0]) / takes
+        index = np.floor(place).astype(int)
+        blend = smoothstep((place - index - 0.1) / 0.85)[:, None]
+        tracks[side] = keys[index] * (1 - blend) + keys[index + 1] * blend
+    return tracks + np.stack([wander(rng, times, 4, rate=0.8) for _ in range(2)]) * [4, 5, 8, 8]
+
+
+def swing_arms(tracks: Array, lead: Array, *, swing: float, elbow: float) -> Array:
+    """Arm angles [2, F, 4] that also swing against the legs.
+
+    Args:
+        tracks: [2, F, 4] degrees.
+        lead: [F] -1..1, how far the left foot is ahead of the right one.
+        swing: degrees to either side of the middle.
+        elbow: degrees of additional bend.
+    """
+    swung = tracks.copy()
+    for side, opposite in enumerate((-lead, lead)):
+        ahead = 0.5 * (opposite + np.sqrt(opposite**2 + 0.1))
+        swung[side, :, 1] += swing * opposite - 0.12 * swing
+        swung[side, :, 3] += elbow + 0.7 * swing * ahead
+    return swung
+
+
 def arm_rotations(angles: Array, side: int) -> tuple[Array, Array, Array]:
     """Axis-angle [F, 3] of collar, shoulder and elbow from arm angles [F, 4] in degrees.
 
     The right arm is the mirror image of the left: (x, y, z) becomes (x, -y, -z). The collar
     takes a quarter of the raise above 30 degrees, as a shoulder blade does.
     """
-    abduction, raise_, twist, elbow = angles.T
-    lifted = np.maximum(abduction - 30, 0) * 0.25
-    zero = np.zeros_like(elbow)
+    collar, shoulder = _shoulder(angles)
+    mirror = np.array([1, 1, 1]) if side == 0 else np.array([1, -1, -1])
+    zero = np.zeros(len(angles))
+    bend = np.deg2rad(np.stack([zero, -np.clip(angles[:, 3], 2, 145), zero], axis=-1))
+    return collar.as_rotvec() * mirror, shoulder.as_rotvec() * mirror, bend * mirror
+
+
+def _shoulder(angles: Array) -> tuple[Rotation, Rotation]:
+    """Rotations of the left collar and shoulder."""
+    abduction, raise_, twist, _ = angles.T
+    # A soft corner at 30 degrees, so that the collar starts to move without a jerk.
+    lifted = 0.125 * (abduction - 30 + np.sqrt((abduction - 30) ** 2 + 100))
     collar = Rotation.from_euler("z", (lifted - 2.0)[:, None], degrees=True)
     shoulder = Rotation.from_euler(
         "XZX", np.stack([-raise_, abduction - lifted - 90, twist], axis=-1), degrees=True
     )
-    mirror = np.array([1, 1, 1]) if side == 0 else np.array([1, -1, -1])
-    bend = np.deg2rad(np.stack([zero, -np.clip(elbow, 2, 145), zero], axis=-1))
-    return collar.as_rotvec() * mirror, shoulder.as_rotvec() * mirror, bend * mirror
+    return collar, shoulder
 
 
-def finger_rotations(rng: np.random.Generator, times: Array, side: int) -> Array:
-    """Axis-angle [F, 15, 3] of one hand: relaxed curl, sometimes a fist, a point or spread."""
-    style = rng.choice(["relaxed", "relaxed", "relaxed", "fist", "point", "open"])
-    curl = {"relaxed": 24.0, "fist": 72.0, "point": 70.0, "open": 6.0}[str(style)]
-    finger = np.array([0.75, 0.95, 1.2, 1.1])  # index, middle, pinky, ring
-    if style == "point":
-        finger[0] = 0.1
-    amount = curl * finger[None] * (1 + 0.25 * wander(rng, times, 4))
-    hand = np.zeros((len(times), 5, 3, 3))
-    share = np.array([0.9, 1.15, 0.7])
-    hand[:, :4, :, 2] = -np.deg2rad(amount[:, :, None] * share)
-    # The thumb folds across the palm about an axis of its own.
-    thumb = np.deg2rad(6 + 0.28 * curl) * (1 + 0.2 * wander(rng, times, 1))
-    hand[:, 4, :, 1] = thumb * np.array([0.6, 0.8, 0.8])
-    mirror = np.array([1, 1, 1]) if side == 0 else np.array([1, -1, -1])
-    return np.asarray(hand.reshape(len(times), 15, 3) * mirror)
+def measure_girth(points: Array, weights: Array, joints: Array) -> Array:
+    """Cross-sections [N, 4] of a trunk for `Skeleton.girth`, thighs below it included.
+
+    Args:
+        points: [V, 3] rest points of a body.
+        weights: [V, 55] its skinning weights.
+        joints: [55, 3] its rest joints.
+    """
+    trunk = points[weights[:, _TRUNK_JOINTS].sum(1) > 0.7]
+    low, high = joints[1, 1] - 0.22, joints[16, 1] - 0.07
+    rows = []
+    for height in np.linspace(low, high, 10):
+        slab = trunk[np.abs(trunk[:, 1] - height) < 0.025]
+        if len(slab) < 8:
+            continue
+        back, front = np.quantile(slab[:, 2], [0.02, 0.98])
+        wide = float(np.quantile(np.abs(slab[:, 0]), 0.98))
+        rows.append([height, 0.5 * (back + front), wide, 0.5 * (front - back)])
+    return np.array(rows, np.float64)
 
 
-def gaze(rng: np.random.Generator, times: Array) -> Array:
-    """Axis-angle [F, 2, 3] of both eyes, looking about together in small jumps."""
-    held = np.floor(times / rng.uniform(0.6, 1.3)).astype(int)
-    held -= held.min()
-    angles = np.deg2rad(rng.normal(0, [4, 9], (held.max() + 1, 2)))[held]
-    both = np.zeros((len(times), 2, 3))
-    both[:, :, :2] = np.clip(angles, -0.35, 0.35)[:, None]
-    return both
+def slim_girth(skeleton: Skeleton) -> Array:
+    """Cross-sections [2, 4] to take for a trunk that was not measured."""
+    joints, scale = skeleton.joints, skeleton.scale
+    heights = [joints[1, 1] - 0.22, joints[16, 1] - 0.07]
+    return np.array([[height, joints[3, 2], 0.15 * scale, 0.10 * scale] for height in heights])
 
 
-def expressions(rng: np.random.Generator, times: Array) -> Array:
-    """Activations [F, 52] in 0..1: a mood, speech in some clips, and blinks."""
-    action = np.zeros((len(times), 52))
-    noise = 0.5 + 0.5 * wander(rng, times, 4, rate=0.3)
+def trunk_clearance(angles: Array, side: int, skeleton: Skeleton) -> Array:
+    """How far an arm is outside the trunk: [F] metres, negative inside.
 
-    def add(name: str, amount: NDArray[np.float64] | float) -> None:
-        for index in EXPRESSIONS[name]:
-            action[:, index] += amount
+    Elbow, forearm, wrist and knuckles against elliptic cross-sections widened by `ARM_RADIUS`,
+    with the trunk upright; the distance is approximate away from the surface.
+    """
+    girth = skeleton.girth if skeleton.girth is not None else slim_girth(skeleton)
+    _, shoulder, elbow, wrist = ARM_JOINTS[side]
+    chain = skeleton.joints[[shoulder, elbow, wrist, _KNUCKLES[side]]]
+    chain = chain * ([1, 1, 1] if side == 0 else [-1, 1, 1])
+    bones = np.diff(chain, axis=0)
+    collar, turn = _shoulder(angles)
+    upper = collar * turn
+    lower = upper * Rotation.from_euler("y", -np.clip(angles[:, 3], 2, 145)[:, None], degrees=True)
+    at = chain[0] + upper.apply(bones[0])
+    forearm, hand = lower.apply(bones[1]), lower.apply(bones[2])
+    arm = np.stack([at, at + 0.5 * forearm, at + forearm, at + forearm + hand], axis=1)
+    height = arm[..., 1]
+    depth, wide, deep = (np.interp(height, girth[:, 0], girth[:, k]) for k in (1, 2, 3))
+    wide, deep = wide + ARM_RADIUS, deep + ARM_RADIUS
+    share = np.hypot(arm[..., 0] / wide, (arm[..., 2] - depth) / deep)
+    share[(height < girth[0, 0]) | (height > girth[-1, 0])] = np.inf
+    nearest: Array = ((share - 1) * np.minimum(wide, deep)).min(1)
+    return nearest
 
-    mood = str(rng.choice(["neutral", "neutral", "smile", "smile", "serious", "surprised"]))
-    if mood == "smile":
-        add("smile", rng.uniform(0.3, 0.9) * noise[:, 0])
-        add("squint", 0.3 * noise[:, 0])
-    elif mood == "serious":
-        add("brow_down", 0.5 * noise[:, 0])
-        add("frown", 0.3 * noise[:, 1])
-    elif mood == "surprised":
-        add("brow_up", 0.7 * noise[:, 0])
-        add("jaw_open", 0.15 * noise[:, 0])
-    if rng.random() < 0.4:
-        speech = np.abs(wander(rng, times, 1, rate=2.5)[:, 0])
-        add("jaw_open", 0.35 * speech)
-        add("pucker", 0.3 * np.maximum(wander(rng, times, 1, rate=1.5)[:, 0], 0))
-        add("upper_lip", 0.2 * speech)
-    for at in np.arange(times[0] - rng.uniform(0, 3), times[-1], rng.uniform(2.2, 4.5)):
-        add("blink", np.clip(1.4 - np.abs(times - at) / 0.09, 0, 1))
-    clipped: Array = np.clip(action, 0, 1)
-    return clipped
+
+def clear_trunk(angles: Array, side: int, skeleton: Skeleton) -> Array:
+    """Arm angles [F, 4] opened and raised as little as keeps the arm out of the trunk."""
+    angles = np.clip(angles, _LOW, _HIGH)
+    opened, raised = np.meshgrid(np.arange(0, 46, 5.0), np.arange(0, 41, 8.0), indexing="ij")
+    extra = np.stack([opened.ravel(), raised.ravel()], axis=-1)
+    extra = extra[np.argsort(extra.sum(1), kind="stable")]
+    every = 4  # frames: offsets are smooth
+    some = angles[::every]
+    tried = np.repeat(some[:, None], len(extra), axis=1)
+    tried[:, :, :2] += extra
+    room = trunk_clearance(tried.reshape(-1, 4), side, skeleton).reshape(len(some), -1)
+    chosen = np.where((room > 0).any(1), (room > 0).argmax(1), room.argmax(1))
+    cleared = angles.copy()
+    for axis in (0, 1):
+        cleared[:, axis] += _smooth_over(np.repeat(extra[chosen, axis], every)[: len(angles)])
+    return np.clip(cleared, _LOW, _HIGH)
+
+
+def _smooth_over(track: NDArray[np.float64]) -> Array:
+    """A smooth curve that is nowhere below `track` [F]."""
+    width = 19
+    kernel = np.hanning(width + 2)[1:-1]
+    smooth: Array = convolve1d(maximum_filter1d(track, width), kernel / kernel.sum())
+    return smooth

@@ -1,4 +1,4 @@
-"""Motions of an actor: walking, turning, gesturing and idling, put together from legs and arms."""
+"""Motions of an actor: walks, turns, gestures and dances, put together from legs up."""
 
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -7,38 +7,51 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from avatarmill.synth.faces import expressions, gaze
 from avatarmill.synth.gait import (
-    LEG_JOINTS,
     Array,
     Feet,
     Path,
     Skeleton,
+    Steps,
     Walk,
-    pelvis_height,
-    plan_feet,
+    place_feet,
+    plan_dance,
     plan_path,
-    solve_leg,
+    plan_steps,
     straight_path,
     stride_seconds,
 )
 from avatarmill.synth.gestures import (
     ARM_JOINTS,
-    HAND_STARTS,
     arm_rotations,
     arm_tracks,
-    expressions,
-    finger_rotations,
-    gaze,
-    wander,
+    clear_trunk,
+    dance_tracks,
+    swing_arms,
 )
+from avatarmill.synth.hands import HAND_STARTS, finger_rotations
+from avatarmill.synth.legs import fill_legs, pelvis_height
+from avatarmill.synth.limits import clamp_joint
+from avatarmill.synth.wander import wander
 
-MotionKind = Literal["walk", "turn", "gesture", "idle"]
+MotionKind = Literal["walk", "turn", "gesture", "idle", "pause", "jog", "dance"]
 Float = NDArray[np.float32]
 
 MAX_SPEED = 2.2
 """Metres a second of the fastest walk."""
-
-_LIVELY: dict[MotionKind, float] = {"walk": 0.0, "turn": 0.15, "gesture": 0.75, "idle": 0.12}
+_RATE = 60.0
+"""Frames a second that motions are made at, at least, whatever rate is asked for."""
+_LIVELY: dict[MotionKind, float] = {
+    "walk": 0.0,
+    "turn": 0.15,
+    "gesture": 0.75,
+    "idle": 0.12,
+    "pause": 0.0,
+    "jog": 0.0,
+    "dance": 1.0,
+}
+_SPINE, _NECK = (3, 6, 9), (12, 15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,96 +103,68 @@ class Motion:
         return replace(self, pose=pose, translation=moved.astype(np.float32))
 
 
-def _sample_walk(rng: np.random.Generator, kind: MotionKind, skeleton: Skeleton) -> Walk:
-    scale = skeleton.leg / 0.82
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    # What the legs do, and how lively the rest is.
+    kind: MotionKind
+    walk: Walk
+    path: Path
+    steps: list[Steps]
+    lively: float
+    beat: float
+
+
+def _sample_walk(
+    rng: np.random.Generator, kind: MotionKind, skeleton: Skeleton, seconds: float
+) -> Walk:
+    scale = skeleton.scale
     hips = abs(float(skeleton.joints[1, 0] - skeleton.joints[2, 0])) / 2
-    if kind == "walk":
-        speed = rng.uniform(0.65, 1.45) * np.sqrt(scale)
-        stride = stride_seconds(speed, skeleton)
+    if kind in ("walk", "pause"):
         turn = rng.uniform(-0.25, 0.25)
-        return Walk(speed, turn, stride, hips * 0.8, 0.08, 0.05 * scale, rng.uniform(0.7, 1))
+        walk = walk_at(rng, rng.uniform(0.65, 1.45) * np.sqrt(scale), skeleton, turn)
+        if kind == "pause":
+            stops = seconds * rng.uniform(0.25, 0.45)
+            walk = replace(walk, pause=(stops, stops + rng.uniform(0.4, 1.2)))
+        return walk
+    if kind == "jog":
+        speed = rng.uniform(1.9, 2.9) * np.sqrt(scale)
+        return Walk(
+            speed=speed,
+            turn=rng.uniform(-0.2, 0.2),
+            stride_seconds=0.74 * np.sqrt(scale) * (2.4 / speed) ** 0.3,
+            width=hips * 0.55,
+            toe_out=0.05,
+            lift=rng.uniform(0.24, 0.34) * scale,
+            roll=0.8,
+            stance=0.4,
+            swing_degrees=rng.uniform(24, 36),
+            elbow_degrees=rng.uniform(55, 80),
+            lean=rng.uniform(0.08, 0.16),
+        )
     if kind == "turn":
         turn = rng.choice([-1, 1]) * rng.uniform(0.7, 1.5)
-        return Walk(0.0, turn, rng.uniform(0.85, 1.1), hips * 1.05, 0.1, 0.06 * scale, 0.25)
+        stride = rng.uniform(0.85, 1.1)
+        return Walk(0.0, turn, stride, hips * 1.05, 0.1, 0.06 * scale, 0.25, swing_degrees=8.0)
     width = hips * rng.uniform(0.85, 1.3)
     return Walk(0.0, 0.0, np.inf, width, rng.uniform(0.05, 0.25), 0.0, 0.0)
 
 
-def _pelvis(
-    rng: np.random.Generator, walk: Walk, path: Path, feet: Feet, skeleton: Skeleton, times: Array
-) -> tuple[Array, Rotation]:
-    """World position [F, 3] of the pelvis joint and its rotation, riding on the feet."""
-    point, heading = path.at(times)
-    sway = wander(rng, times, 5, rate=0.25)
-    moving = np.isfinite(walk.stride_seconds)
-    # The pelvis follows the foot that leads and leans over the one that carries.
-    ahead = feet.ankle[0] - feet.ankle[1]
-    forward = np.stack([np.sin(heading), np.cos(heading)], axis=-1)
-    lead = (ahead[:, [0, 2]] * forward).sum(-1) if moving else 0.0
-    lifted = feet.ankle[0][:, 1] - feet.ankle[1][:, 1]
-    twist = -0.16 * lead + 0.04 * sway[:, 0]
-    lean = np.clip(0.35 * lifted, -0.06, 0.06) + 0.015 * sway[:, 1]
-    tilt = (0.05 if walk.speed > 0 else 0.0) + 0.02 * sway[:, 2]
-    turn = Rotation.from_euler("YXZ", np.stack([heading + twist, tilt, lean], axis=-1))
-    left = np.stack([np.cos(heading), -np.sin(heading)], axis=-1)
-    shift = -0.2 * np.clip(lifted, -0.1, 0.1) + (0.004 if moving else 0.014) * sway[:, 3]
-    point = point + shift[:, None] * left
-    if not moving:
-        point = point + 0.008 * sway[:, [4]] * forward
-    bend = skeleton.leg * (0.002 if moving else rng.uniform(0.0, 0.005))
-    height = pelvis_height(feet, point, turn, skeleton, bend=bend)
-    return np.stack([point[:, 0], height, point[:, 1]], axis=-1), turn
-
-
-def _legs(pose: Array, skeleton: Skeleton, feet: Feet, pelvis: Array, turn: Rotation) -> None:
-    """Fill hips, knees, ankles and toes of `pose` so that the feet are where they were planned."""
-    for side, (hip, knee, ankle, ball) in enumerate(LEG_JOINTS):
-        at = pelvis + turn.apply(skeleton.joints[hip] - skeleton.joints[0])
-        bend, flex = solve_leg(skeleton, side, at, turn, feet.ankle[side], feet.yaw[side])
-        wanted = Rotation.from_euler("YX", np.stack([feet.yaw[side], feet.pitch[side]], axis=-1))
-        pose[:, hip], pose[:, knee] = bend.as_rotvec(), flex.as_rotvec()
-        pose[:, ankle] = ((turn * bend * flex).inv() * wanted).as_rotvec()
-        # Toes stay flat on the ground while the heel is up.
-        pose[:, ball, 0] = -np.maximum(feet.pitch[side], 0)
-
-
-def _torso(rng: np.random.Generator, pose: Array, times: Array, turn: Rotation) -> None:
-    """Spine, neck and head: small bends that also undo most of the pelvis's twist and lean."""
-    sway = wander(rng, times, 9, rate=0.3)
-    yaw, tilt, lean = turn.as_euler("YXZ").T
-    steady = yaw - np.convolve(np.pad(yaw, 12, mode="edge"), np.full(25, 1 / 25), "valid")
-    for joint, share in ((3, 0.35), (6, 0.45), (9, 0.45)):
-        pose[:, joint, 0] = 0.02 * sway[:, 0] - 0.3 * tilt + 0.015
-        pose[:, joint, 1] = -steady * share * 1.3 + 0.03 * sway[:, 1]
-        pose[:, joint, 2] = -lean * share + 0.02 * sway[:, 2]
-    for joint in (12, 15):
-        pose[:, joint] = np.stack(
-            [0.05 * sway[:, 3] - 0.2 * tilt, 0.13 * sway[:, 4], 0.05 * sway[:, 5]], axis=-1
-        )
-
-
-def _arms(
-    rng: np.random.Generator,
-    pose: Array,
-    times: Array,
-    kind: MotionKind,
-    lead: Array,
-    lively: float,
-) -> None:
-    """Arms, wrists and fingers; a walker's arms swing against the legs (`lead` > 0: left first)."""
-    tracks = arm_tracks(rng, times, lively=lively)
-    swing = rng.uniform(22, 40) * (0.4 if kind == "turn" else 1.0)
-    for side, (collar, shoulder, elbow, wrist) in enumerate(ARM_JOINTS):
-        angles = tracks[side].copy()
-        if kind in ("walk", "turn"):
-            opposite = -lead if side == 0 else lead
-            angles[:, 1] += swing * opposite
-            angles[:, 3] += 0.4 * swing * np.maximum(opposite, -0.2)
-        rotations = arm_rotations(angles, side)
-        pose[:, collar], pose[:, shoulder], pose[:, elbow] = rotations
-        pose[:, wrist] = 0.1 * wander(rng, times, 3)
-        start = HAND_STARTS[side]
-        pose[:, start : start + 15] = finger_rotations(rng, times, side)
+def walk_at(rng: np.random.Generator, speed: float, skeleton: Skeleton, turn: float) -> Walk:
+    """A walk at `speed` metres a second; faster ones are longer, quicker and swing more."""
+    hips = abs(float(skeleton.joints[1, 0] - skeleton.joints[2, 0])) / 2
+    brisk = speed / (1.2 * np.sqrt(skeleton.scale))
+    return Walk(
+        speed=speed,
+        turn=turn,
+        stride_seconds=stride_seconds(speed, skeleton),
+        width=hips * 0.8,
+        toe_out=rng.uniform(0.02, 0.16),
+        lift=rng.uniform(0.04, 0.06) * skeleton.scale,
+        roll=rng.uniform(0.8, 1.0),
+        swing_degrees=float(np.clip((8 + 13 * brisk) * rng.uniform(0.7, 1.3), 6, 36)),
+        elbow_degrees=float(rng.uniform(-2, 8) + 6 * max(brisk - 1, 0)),
+        lean=0.02 + 0.03 * brisk,
+    )
 
 
 def sample_motion(
@@ -194,14 +179,15 @@ def sample_motion(
     """A random motion of one kind for one skeleton.
 
     The actor is near the origin facing +z in the middle of the motion. Planted feet do not move;
-    legs are solved exactly, arms mostly hang, joints stay within human limits.
+    legs are solved exactly, arms mostly hang, joints stay within `limits.LIMITS`.
 
     Args:
         rng: consumed; the same state gives the same motion.
         num_frames: at least 1.
         fps: frames a second.
-        kind: what the actor does.
-        skeleton: rest joints and sole height of the actor.
+        kind: what the actor does. walk, turn (on the spot), gesture, idle; pause: walks, stops
+            and walks on; jog; dance: steps on a beat while every joint moves.
+        skeleton: of the actor.
         lively: 0..1 chance of gestures, instead of the kind's own.
 
     Raises:
@@ -211,9 +197,16 @@ def sample_motion(
         raise ValueError(f"kind {kind!r} is not one of {', '.join(get_args(MotionKind))}")
     if num_frames < 1 or not fps > 0:
         raise ValueError(f"num_frames {num_frames} must be >= 1 and fps {fps} must be > 0")
-    walk = _sample_walk(rng, kind, skeleton)
-    path = plan_path(rng, walk, num_frames / fps)
-    return _follow(rng, kind, skeleton, walk, path, num_frames, fps, lively)
+    seconds = num_frames / fps
+    lively = _LIVELY[kind] if lively is None else lively
+    if kind == "dance":
+        beat = float(rng.uniform(0.48, 0.75))
+        plan = _Plan(kind, *plan_dance(rng, skeleton, seconds, beat=beat), lively, beat)
+    else:
+        walk = _sample_walk(rng, kind, skeleton, seconds)
+        path = plan_path(rng, walk, seconds)
+        plan = _Plan(kind, walk, path, plan_steps(rng, walk, path, seconds), lively, 1.0)
+    return _perform(rng, plan, skeleton, num_frames, fps)
 
 
 def walk_between(
@@ -225,6 +218,8 @@ def walk_between(
     stop_xz: tuple[float, float],
 ) -> Motion:
     """A straight walk whose pelvis is at `start_xz` in the first frame and `stop_xz` in the last.
+
+    The pelvis sways from foot to foot, so that it is there to within 3 cm.
 
     Args:
         rng: consumed.
@@ -247,40 +242,156 @@ def walk_between(
             f"{np.linalg.norm(way):.2f} m in {seconds:.2f} s is a walk of {speed:.2f} m/s, which"
             f" must be above 0 and at most {MAX_SPEED}: give it more frames or a shorter way"
         )
-    walk = replace(_sample_walk(rng, "walk", skeleton), speed=speed, turn=0.0)
-    walk = replace(walk, stride_seconds=stride_seconds(speed, skeleton))
+    walk = walk_at(rng, speed, skeleton, 0.0)
     path = straight_path(speed, seconds)
-    motion = _follow(rng, "walk", skeleton, walk, path, num_frames, fps, 0.0)
+    plan = _Plan("walk", walk, path, plan_steps(rng, walk, path, seconds), 0.0, 1.0)
+    motion = _perform(rng, plan, skeleton, num_frames, fps)
     return motion.placed(*start_xz, float(np.arctan2(way[0], way[1])))
 
 
-def _follow(
-    rng: np.random.Generator,
-    kind: MotionKind,
-    skeleton: Skeleton,
-    walk: Walk,
-    path: Path,
-    num_frames: int,
-    fps: float,
-    lively: float | None,
+def _perform(
+    rng: np.random.Generator, plan: _Plan, skeleton: Skeleton, num_frames: int, fps: float
 ) -> Motion:
-    """The whole body on its way along a path."""
-    times = np.arange(num_frames) / fps
-    feet = plan_feet(rng, walk, path, skeleton, times)
-    pelvis, turn = _pelvis(rng, walk, path, feet, skeleton, times)
-    pose = np.zeros((num_frames, 55, 3))
+    """The whole body on its way, made at a fine rate and thinned to `fps`."""
+    every = max(1, int(np.ceil(_RATE / fps - 1e-9)))
+    times = np.arange((num_frames - 1) * every + 1) / (fps * every)
+    feet = place_feet(plan.steps, plan.walk, skeleton, times)
+    pelvis, turn = _pelvis(rng, plan, feet, skeleton, times)
+    pose = np.zeros((len(times), 55, 3))
     pose[:, 0] = turn.as_rotvec()
-    _legs(pose, skeleton, feet, pelvis, turn)
-    _torso(rng, pose, times, turn)
-    forward = turn.apply([0.0, 0.0, 1.0])
-    lead = ((feet.ankle[0] - feet.ankle[1]) * forward).sum(-1) / skeleton.leg
-    _arms(rng, pose, times, kind, lead, _LIVELY[kind] if lively is None else lively)
-    pose[:, 23:25] = gaze(rng, times)
-    return Motion(
+    fill_legs(pose, skeleton, feet, pelvis, turn)
+    heading = plan.path.at(times)[1]
+    _torso(rng, pose, plan, times, turn, heading)
+    _arms(rng, pose, plan, times, _lead(feet, turn, skeleton), skeleton)
+    pose[:, 23:25], lids = gaze(rng, times, lively=plan.lively)
+    action = np.clip(expressions(rng, times, lively=plan.lively) + lids, 0, 1)
+    motion = Motion(
         pose.astype(np.float32),
         (pelvis - skeleton.joints[0]).astype(np.float32),
-        expressions(rng, times).astype(np.float32),
+        action.astype(np.float32),
         feet.planted.T.copy(),
         fps,
         skeleton.joints[0],
     )
+    return motion.take(np.arange(num_frames) * every)
+
+
+def _pelvis(
+    rng: np.random.Generator, plan: _Plan, feet: Feet, skeleton: Skeleton, times: Array
+) -> tuple[Array, Rotation]:
+    """World position [F, 3] of the pelvis joint and its rotation, riding on the feet."""
+    point, heading = plan.path.at(times)
+    walk, sway = plan.walk, wander(rng, times, 6, rate=0.25)
+    moving, dancing = np.isfinite(walk.stride_seconds), plan.kind == "dance"
+    # The pelvis follows the foot that leads and leans over the one that carries.
+    forward = np.stack([np.sin(heading), np.cos(heading)], axis=-1)
+    left = np.stack([np.cos(heading), -np.sin(heading)], axis=-1)
+    ahead = feet.ankle[0] - feet.ankle[1]
+    lead = (ahead[:, [0, 2]] * forward).sum(-1) if moving else 0.0
+    lifted = 0.1 * np.tanh((feet.ankle[0][:, 1] - feet.ankle[1][:, 1]) / 0.1)
+    twist = -0.16 * lead + (0.2 if dancing else 0.04) * sway[:, 0]
+    lean = 0.4 * lifted + (0.06 if dancing else 0.015) * sway[:, 1]
+    tilt = walk.lean + (0.06 if dancing else 0.02) * sway[:, 2]
+    turn = Rotation.from_euler("YXZ", np.stack([heading + twist, tilt, lean], axis=-1))
+    shift = -0.18 * lifted + (0.004 if moving else 0.014) * sway[:, 3]
+    point = point + shift[:, None] * left
+    if not moving:
+        point = point + 0.008 * sway[:, [4]] * forward
+    bend = _bend(rng, plan, skeleton, times, sway[:, 5], _lead(feet, turn, skeleton))
+    height = pelvis_height(feet, point, turn, skeleton, bend=bend)
+    return np.stack([point[:, 0], height, point[:, 1]], axis=-1), turn
+
+
+def _bend(
+    rng: np.random.Generator,
+    plan: _Plan,
+    skeleton: Skeleton,
+    times: Array,
+    sway: Array,
+    lead: Array,
+) -> Array | float:
+    """How far the pelvis is below the height that stretched legs would give it, metres."""
+    if plan.kind == "dance":
+        bounce = 0.5 - 0.5 * np.cos(2 * np.pi * times / plan.beat + rng.uniform(0, 6.28))
+        depth, squat = rng.uniform(0.008, 0.03), rng.uniform(0.01, 0.06)
+        dip: Array = skeleton.leg * (0.004 + depth * bounce + squat * np.maximum(sway, 0) ** 2)
+        return dip
+    if plan.kind == "jog":
+        # Runners are lowest over the foot that carries, highest in flight.
+        give: Array = skeleton.leg * (0.01 + 0.05 * (1 - np.minimum(lead**2, 1)))
+        return give
+    return skeleton.leg * float(0.002 if plan.walk.speed > 0 else rng.uniform(0.0, 0.005))
+
+
+def _lead(feet: Feet, turn: Rotation, skeleton: Skeleton) -> Array:
+    """How far the left foot is ahead of the right one: [F], 1 at the longest usual step."""
+    forward = turn.apply([0.0, 0.0, 1.0])
+    lead = ((feet.ankle[0] - feet.ankle[1]) * forward).sum(-1) / skeleton.leg
+    farthest = np.abs(lead).max()
+    normal: Array = lead / max(farthest, 0.5)
+    return normal
+
+
+def _torso(
+    rng: np.random.Generator,
+    pose: Array,
+    plan: _Plan,
+    times: Array,
+    turn: Rotation,
+    heading: Array,
+) -> None:
+    """Spine, neck and head: the chest turns against the pelvis and the head keeps still."""
+    dancing = plan.kind == "dance"
+    sway = wander(rng, times, 6, rate=0.5 if dancing else 0.3)
+    loose = 5.0 if dancing else 1.0
+    yaw, tilt, lean = turn.as_euler("YXZ").T
+    twist = (yaw - heading + np.pi) % (2 * np.pi) - np.pi
+    chest = turn
+    for joint, share in zip(_SPINE, (0.35, 0.45, 0.45), strict=True):
+        bend = np.stack(
+            [
+                0.02 * loose * sway[:, 0] - 0.3 * (tilt - plan.walk.lean) + 0.015,
+                -twist * share * 1.3 + 0.03 * loose * sway[:, 1],
+                -lean * share + 0.02 * loose * sway[:, 2],
+            ],
+            axis=-1,
+        )
+        pose[:, joint] = clamp_joint(bend, joint)
+        chest = chest * Rotation.from_rotvec(pose[:, joint])
+    look = np.stack(
+        [
+            heading + (0.22 + 0.2 * plan.lively) * sway[:, 3],
+            0.03 + (0.07 + 0.08 * plan.lively) * sway[:, 4],
+            (0.04 + 0.08 * plan.lively) * sway[:, 5],
+        ],
+        axis=-1,
+    )
+    half = (chest.inv() * Rotation.from_euler("YXZ", look)).as_rotvec() / 2
+    for joint in _NECK:
+        pose[:, joint] = clamp_joint(half, joint)
+
+
+def _arms(
+    rng: np.random.Generator,
+    pose: Array,
+    plan: _Plan,
+    times: Array,
+    lead: Array,
+    skeleton: Skeleton,
+) -> None:
+    """Arms, wrists and fingers; a walker's arms swing against the legs."""
+    dancing, walk = plan.kind == "dance", plan.walk
+    if dancing:
+        tracks = dance_tracks(rng, times, beat=plan.beat)
+    else:
+        tracks = arm_tracks(rng, times, lively=plan.lively)
+    tracks = swing_arms(tracks, lead, swing=walk.swing_degrees, elbow=walk.elbow_degrees)
+    for side, (collar, shoulder, elbow, wrist) in enumerate(ARM_JOINTS):
+        angles = clear_trunk(tracks[side], side, skeleton)
+        rotations = arm_rotations(angles, side)
+        pose[:, collar], pose[:, shoulder], pose[:, elbow] = rotations
+        bend = (0.35 if dancing else 0.1) * wander(rng, times, 3, rate=0.5)
+        pose[:, wrist] = clamp_joint(bend * [0.4, 0.6, 1.0], wrist)
+        start = HAND_STARTS[side]
+        lively = max(plan.lively, 0.15)
+        pose[:, start : start + 15] = finger_rotations(rng, times, side, lively=lively)
