@@ -59,7 +59,7 @@ class WildConfig:
     height: int = 512
     framing: Framing = "mixed"
     """full: head to shoes; half: head to hips; mixed: one clip in four is half."""
-    motions: tuple[MotionKind, ...] = ("walk", "turn", "gesture", "idle")
+    motions: tuple[MotionKind, ...] = get_args(MotionKind)
     places: tuple[SceneKind, ...] = ("room", "street")
     render: RenderConfig = field(default_factory=RenderConfig)
 
@@ -84,7 +84,8 @@ class StudioConfig:
     fps: float = 2.0
     """Instants a second."""
     size: int = 256
-    motions: tuple[MotionKind, ...] = ("walk", "turn", "gesture", "idle")
+    motions: tuple[MotionKind, ...] = ("walk", "turn", "gesture", "idle", "dance")
+    """Kinds that stay inside the ring of cameras for a while."""
     render: RenderConfig = field(default_factory=RenderConfig)
 
     def __post_init__(self) -> None:
