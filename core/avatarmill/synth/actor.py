@@ -18,6 +18,7 @@ from avatarmill.synth.appearance import PATTERNS, Cloth, Look, sample_look
 from avatarmill.synth.drape import Drape
 from avatarmill.synth.gait import Skeleton
 from avatarmill.synth.garments import Figure
+from avatarmill.synth.gestures import measure_girth
 from avatarmill.synth.hair import head_centre
 from avatarmill.synth.outfit import Outfit, dress
 from avatarmill.synth.paint import paint_skin, to_linear
@@ -143,7 +144,8 @@ def build_actor(body: Body, shape: Float, look: Look, *, older: bool = False) ->
     figure = figure_of(body, shape)
     outfit = dress(figure, look, np.random.default_rng(look.detail))
     mesh = _merge(body, figure, look, outfit)
-    skeleton = Skeleton(figure.joints.astype(np.float64), figure.sole - 0.014)
+    girth = measure_girth(figure.points, figure.weights, figure.joints)
+    skeleton = Skeleton(figure.joints.astype(np.float64), figure.sole - 0.014, girth)
     attributes = _attributes(figure, look, mesh, older=older)
     return Actor(shape, look, attributes, skeleton, mesh)
 
