@@ -7,8 +7,10 @@ import av
 import numpy as np
 import pytest
 
-from avatarmill.synth.frames import WildConfig, synth_wild
-from avatarmill.synth.job import SynthConfig, read_masks, run, wild_clip_config
+from avatarmill.synth import job
+from avatarmill.synth.frames import StudioConfig, WildConfig, synth_studio, synth_wild
+from avatarmill.synth.job import SynthConfig, film_config, run, wild_clip_config
+from avatarmill.synth.truth import read_truth
 from avatarmill.synth.video import write_video
 
 
@@ -23,7 +25,7 @@ def decode(path: Path) -> np.ndarray:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("synth")
-    assert run(SynthConfig(kind="wild", count=1, seed=2, out=out, seconds=0.2)) == 0
+    assert run(SynthConfig(kind="wild", count=1, seed=2, out=out, seconds=0.2, anchors=64)) == 0
     return out
 
 
@@ -34,14 +36,17 @@ def test_video_and_truth_agree(written: Path) -> None:
     assert video.shape == frames.images.shape == (shot.num_frames, shot.height, shot.width, 3)
     assert np.abs(video.astype(int) - frames.images).mean() < 6
     path = written / "truth" / "wild_000002.npz"
-    with np.load(path, allow_pickle=False) as truth:
-        np.testing.assert_array_equal(truth["pose"], frames.pose)
-        np.testing.assert_array_equal(truth["intrinsics"], frames.intrinsics)
-        assert len(truth["pts_seconds"]) == shot.num_frames
-    np.testing.assert_array_equal(read_masks(path), frames.masks)
+    with np.load(path, allow_pickle=False) as arrays:
+        np.testing.assert_array_equal(arrays["pose"], frames.pose)
+        np.testing.assert_array_equal(arrays["intrinsics"], frames.intrinsics)
+        assert len(arrays["pts_seconds"]) == shot.num_frames
+    truth = read_truth(path)
+    np.testing.assert_array_equal(truth.people[0].masks, frames.masks)
+    assert truth.people[0].visibility.shape == (shot.num_frames, 64)
+    assert len(truth) == shot.num_frames and not truth.defects
     document = json.loads(path.with_suffix(".json").read_text())
-    assert document["attributes"] == frames.attributes
-    assert document["captions"] == frames.captions
+    (person,) = document["people"]
+    assert person == {"attributes": frames.attributes, "captions": frames.captions}
 
 
 def test_a_second_run_does_nothing_again(written: Path) -> None:
@@ -76,6 +81,32 @@ def test_odd_sizes_and_empty_videos_are_refused(tmp_path: Path) -> None:
 def test_bad_configurations_name_the_field(field: str, value: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SynthConfig(**{field: value})  # type: ignore[arg-type]
+
+
+def test_defects_are_named_or_drawn() -> None:
+    named = film_config(SynthConfig(defects=("rotation", "captions")), 4)
+    assert named.defects == ("captions", "rotation")
+    drawn = [film_config(SynthConfig(defects=("all",)), seed).defects for seed in range(20)]
+    assert len(set(drawn)) > 5
+    assert film_config(SynthConfig(), 4).defects == ()
+    with pytest.raises(ValueError, match="not a mixture"):
+        SynthConfig(defects=("all", "cut"))
+    with pytest.raises(ValueError, match="defects cut are for wild clips"):
+        SynthConfig(kind="studio", defects=("cut",))
+
+
+def test_studio_cameras_have_a_file_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "_STUDIO", StudioConfig(num_views=2, num_instants=3, size=64))
+    run(SynthConfig(kind="studio", count=1, seed=1, out=tmp_path, anchors=32))
+    clips = [read_truth(tmp_path / "truth" / f"studio_000001_cam0{i}.json") for i in (0, 1)]
+    frames = synth_studio(1, StudioConfig(num_views=2, num_instants=3, size=64))
+    for camera, clip in enumerate(clips):
+        assert clip.kind == "studio" and len(clip) == 3
+        np.testing.assert_array_equal(clip.people[0].masks, frames.masks[camera::2])
+        np.testing.assert_array_equal(clip.people[0].pose, frames.pose[camera::2])
+        assert clip.people[0].visibility.any()
+    video = decode(tmp_path / "videos" / "studio_000001_cam01.mp4")
+    assert np.abs(video.astype(int) - frames.images[1::2]).mean() < 6
 
 
 def test_clip_formats_vary_and_are_encodable() -> None:

@@ -26,6 +26,15 @@ _VIVID = ((255, 230, 60), (255, 70, 90), (60, 240, 255), (255, 160, 240))
 _HEIGHTS = {"subtitle": (0.045, 0.065), "title": (0.09, 0.14), "watermark": (0.035, 0.05)}
 
 
+# Where a style stands, as shares of the width and height there is: its choices across, and from
+# where to where down. Titles go over the person, who is in the middle.
+_SPOTS: dict[str, tuple[tuple[float, ...], tuple[float, float]]] = {
+    "subtitle": ((0.5,), (0.84, 0.95)),
+    "title": ((0.5,), (0.25, 0.7)),
+    "watermark": ((0.02, 0.98), (0.01, 0.99)),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Text:
     """A line of text burnt into some frames."""
@@ -96,9 +105,11 @@ def sample_texts(
             color = _VIVID[int(rng.integers(len(_VIVID)))]
         plate = (10, 10, 10) if style == "subtitle" and rng.random() < 0.4 else None
         spans = _spans(rng, num_frames) if style == "subtitle" else [(0, num_frames - 1)]
+        across, down = _SPOTS[style]
+        spot = (float(rng.choice(across)), float(rng.uniform(*down)))
         for first, last in spans:
             line = str(rng.choice(_LINES[style]))
-            box, fitted = _place(rng, line, style, size, width, height)
+            box, fitted = _place(line, spot, size, width, height)
             texts.append(Text(line, style, first, last, box, fitted, color, plate))
     return tuple(texts)
 
@@ -115,24 +126,15 @@ def _margin(size: float) -> int:
 
 
 def _place(
-    rng: np.random.Generator, line: str, style: TextStyle, size: float, width: int, height: int
+    line: str, spot: tuple[float, float], size: float, width: int, height: int
 ) -> tuple[tuple[int, int, int, int], float]:
-    """Box of a line and the font size at which it fits the picture's width."""
+    """Box of a line around a spot (shares of the room there is) and the size at which it fits."""
     long = ImageFont.load_default(size).getlength(line) + 2 * _margin(size)
     size = float(max(8, int(size * min(1.0, 0.94 * width / long))))
-    wide = min(
-        width, int(np.ceil(ImageFont.load_default(size).getlength(line))) + 2 * _margin(size)
-    )
+    letters = ImageFont.load_default(size).getlength(line)
+    wide = min(width, int(np.ceil(letters)) + 2 * _margin(size))
     tall = min(height, round(1.25 * size) + 2 * _margin(size))
-    left = (width - wide) // 2
-    if style == "watermark":
-        left = int(rng.choice([_margin(size), width - wide - _margin(size)]))
-        top = int(rng.choice([_margin(size), height - tall - _margin(size)]))
-    elif style == "title":  # over the person, who is in the middle
-        top = round(height * rng.uniform(0.25, 0.65)) - tall // 2
-    else:
-        top = round(height * rng.uniform(0.82, 0.92)) - tall // 2
-    left, top = max(0, left), int(np.clip(top, 0, height - tall))
+    left, top = round(spot[0] * (width - wide)), round(spot[1] * (height - tall))
     return (left, top, left + wide, top + tall), size
 
 

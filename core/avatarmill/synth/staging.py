@@ -136,8 +136,8 @@ def group_views(
     subjects = np.array([_subject(actor, framing) for actor in actors])
     low = (subjects[:, 0] - subjects[:, 1] / 2).min()
     high = (subjects[:, 0] + subjects[:, 1] / 2).max()
-    # Arms and strides reach half a metre beyond the pelvis.
-    reach = float(np.abs(aside).max()) + 0.5
+    # Arms and strides reach beyond the pelvis.
+    reach = float(np.abs(aside).max()) + 0.42
     distance = focal * max(2 * reach / (0.98 * width), (high - low) / (0.84 * height)) + towards
     sway, shake = wander(rng, times, 4, rate=0.2), wander(rng, times, 3, rate=2.2) * 0.004
     target = np.array([centre[0], 0.5 * (low + high), centre[1]])

@@ -19,7 +19,7 @@ from avatarmill.synth.timeline import Shot, shots_between
 
 Array = NDArray[np.float64]
 _CROPS: tuple[Crop, ...] = ("half", "half", "knees", "bust")
-_STROLL, _HURRY = 0.8, 1.15
+_STROLL, _HURRY = 0.7, 1.15
 """Metres a second of people who cross: usual, and at most in clips too short for that."""
 
 
@@ -176,8 +176,8 @@ def _pair(
             for actor, side in zip(actors, rng.permutation([-1, 1]), strict=True)
         )
     seconds = clock.num_steps / clock.rate
-    length = min(max(_STROLL * seconds, 1.6), _HURRY * seconds, 3.6)
-    gap, angle = rng.uniform(0.30, 0.42), rng.uniform(-0.35, 0.35)
+    length = min(max(_STROLL * seconds, 1.4), _HURRY * seconds, 2.8)
+    gap, angle = rng.uniform(0.30, 0.42), rng.uniform(-0.6, 0.6)
     along = np.array([np.cos(angle), np.sin(angle)])
     aside = np.array([-along[1], along[0]])
     walks = []
