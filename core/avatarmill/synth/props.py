@@ -129,7 +129,7 @@ def _table(rng: np.random.Generator) -> Solid:
 
 
 def _crates(rng: np.random.Generator) -> Solid:
-    half, height = rng.uniform(0.22, 0.4), rng.uniform(0.4, 0.7)
+    half, height = rng.uniform(0.22, 0.4), rng.uniform(0.5, 0.9)
     first = block((-half, 0, -half), (half, height, half), _paint(rng))
     if rng.random() < 0.5:
         return first
@@ -145,7 +145,7 @@ def _plant(rng: np.random.Generator) -> Solid:
     tall = rng.uniform(0.9, 1.5)
     leaves = []
     for _ in range(int(rng.integers(24, 40))):
-        way, reach = rng.uniform(0, 2 * np.pi), rng.uniform(0.15, 0.5)
+        way, reach = rng.uniform(0, 2 * np.pi), rng.uniform(0.12, 0.38)
         rise, width = tall * rng.uniform(0.55, 1.0), rng.uniform(0.025, 0.06)
         share = np.linspace(0, 1, 6)
         spine = np.stack([reach * share**2, 0.3 + rise * np.sin(1.9 * share), 0 * share], axis=-1)
@@ -160,7 +160,7 @@ def _plant(rng: np.random.Generator) -> Solid:
 
 def _panel(rng: np.random.Generator) -> Solid:
     """What is carried or rolled past a camera: a board on a trolley."""
-    half, top = rng.uniform(0.25, 0.5), rng.uniform(1.3, 2.0)
+    half, top = rng.uniform(0.18, 0.38), rng.uniform(1.3, 2.0)
     board = block((-half, 0.15, -0.03), (half, top, 0.03), _paint(rng))
     return _joined([board, block((-half, 0.05, -0.2), (half, 0.15, 0.2), 0.5 * _paint(rng))])
 
@@ -196,7 +196,7 @@ def sample_occluder(
         frame = int(rng.integers(len(cameras[0])))
         line = pelvis[frame] - eyes[frame]
         aside = np.array([line[1], -line[0]]) / np.linalg.norm(line)
-        spot = eyes[frame] + rng.uniform(0.35, 0.85) * line + rng.normal(0, 0.10) * aside
+        spot = eyes[frame] + rng.uniform(0.5, 0.88) * line + rng.normal(0, 0.14) * aside
         free = min(
             np.linalg.norm(eyes - spot, axis=1).min() - solid.radius - _FROM_EYE,
             np.linalg.norm(others - spot, axis=1).min() - solid.radius - _FROM_PERSON,

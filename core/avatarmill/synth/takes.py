@@ -102,14 +102,14 @@ def _stage(
         motions: tuple[Motion, ...] = (perform(rng, place.actors[0], config.motions, clock),)
     else:
         motions = _pair(rng, place.actors, clock, still=half)
-    cameras = _cameras(rng, config, form, place, motions, clock, half=half)
+    cameras, crops = _cameras(rng, config, form, place, motions, clock, half=half)
     views = [view for shot in cameras for view in shot]
     scene = sample_scene(
         rng, config.places[int(rng.integers(len(config.places)))], extent=camera_extent(views)
     )
     occluder = None
     if "occluder" in defects:
-        occluder = _obstruct(rng, place, motions, cameras, clock, tall=half)
+        occluder = _obstruct(rng, place, motions, cameras, clock, tall=crops[0] != "full")
     takes = []
     for shot, camera in zip(place.shots, cameras, strict=True):
         span = place.instants(shot, form.fields)
@@ -129,10 +129,11 @@ def _cameras(
     clock: Clock,
     *,
     half: bool,
-) -> list[list[View]]:
-    """Views of every shot; each next camera stands well aside of the one before."""
+) -> tuple[list[list[View]], list[Crop]]:
+    """Views and framing of every shot; each next camera stands well aside of the one before."""
     width, height = form.inner
-    cameras = []
+    cameras: list[list[View]] = []
+    crops: list[Crop] = []
     turn = 0.0
     for index, shot in enumerate(place.shots):
         if index:
@@ -152,7 +153,8 @@ def _cameras(
                 rng, place.actors[0], seen[0], framing=framing, times=times, turn=turn, **size
             )
         cameras.append(views)
-    return cameras
+        crops.append(framing)
+    return cameras, crops
 
 
 def _framing(rng: np.random.Generator, config: WildConfig, *, half: bool) -> Crop:
