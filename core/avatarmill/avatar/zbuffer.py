@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,14 +108,15 @@ def draw_faces(
     lens = _lens(intrinsics)
     screen = _project(np.ascontiguousarray(points), lens, near)
     triangles = np.ascontiguousarray(faces)
-    planes, boxes = _set_up(screen, triangles, width, height, near)
+    chunks = BANDS_PER_THREAD * get_num_threads()
+    planes, boxes = _set_up(screen, triangles, width, height, near, chunks)
     left, top, right, bottom = 0, 0, width, height
     if align:
         left, top, right, bottom = _window(boxes, align, width, height)
     shape = (max(bottom - top, 0), max(right - left, 0))
     closeness = np.empty(shape, dtype=np.float32)
     face = np.empty(shape, dtype=np.int32)
-    bands = max(1, min(shape[0], BANDS_PER_THREAD * get_num_threads()))
+    bands = max(1, min(shape[0], chunks))
     _fill(planes, boxes, near, bands, left, top, closeness, face)
     return FaceBuffer(face, closeness, planes, left, top)
 
@@ -163,42 +165,39 @@ def _project(points, lens, near):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def _pierce(a, b, near, left, top, right, bottom):  # type: ignore[no-untyped-def]
-    """Grow bounds by the part beyond `near` of the edge from corner `a` to `b`, `b` left out."""
-    if a[2] >= near:
-        left, right = min(left, a[3]), max(right, a[3])
-        top, bottom = min(top, a[4]), max(bottom, a[4])
-    if (a[2] >= near) != (b[2] >= near):
-        # The edge pierces the near plane: the crossing bounds the visible part.
-        t = (near - a[2]) / (b[2] - a[2])
-        x, y = (a[0] + t * (b[0] - a[0])) / near, (a[1] + t * (b[1] - a[1])) / near
-        left, right, top, bottom = min(left, x), max(right, x), min(top, y), max(bottom, y)
+def _pierced_box(screen, i, j, k, near):  # type: ignore[no-untyped-def]
+    """Bounds of the part beyond `near` of a triangle that is cut by it."""
+    left, top, right, bottom = np.inf, np.inf, -np.inf, -np.inf
+    for a, b in ((i, j), (j, k), (k, i)):
+        za, zb = screen[a, 2], screen[b, 2]
+        if za >= near:
+            x, y = screen[a, 3], screen[a, 4]
+            left, right, top, bottom = min(left, x), max(right, x), min(top, y), max(bottom, y)
+        if (za >= near) != (zb >= near):
+            # The edge pierces the near plane: the crossing bounds the visible part.
+            t = (near - za) / (zb - za)
+            x = (screen[a, 0] + t * (screen[b, 0] - screen[a, 0])) / near
+            y = (screen[a, 1] + t * (screen[b, 1] - screen[a, 1])) / near
+            left, right, top, bottom = min(left, x), max(right, x), min(top, y), max(bottom, y)
     return left, top, right, bottom
 
 
-@njit(cache=True, error_model="numpy")
-def _screen_box(a, b, c, width, height, near):  # type: ignore[no-untyped-def]
-    """Half-open pixel box (x0, y0, x1, y1) of the part of a triangle beyond `near`."""
-    if a[2] >= near and b[2] >= near and c[2] >= near:
-        left, right = min(a[3], b[3], c[3]), max(a[3], b[3], c[3])
-        top, bottom = min(a[4], b[4], c[4]), max(a[4], b[4], c[4])
-    else:
-        left, top, right, bottom = _pierce(a, b, near, np.inf, np.inf, -np.inf, -np.inf)
-        left, top, right, bottom = _pierce(b, c, near, left, top, right, bottom)
-        left, top, right, bottom = _pierce(c, a, near, left, top, right, bottom)
-    if not (right >= 0.5 and bottom >= 0.5 and left <= width - 0.5 and top <= height - 0.5):
-        return 0, 0, 0, 0
-    return (
-        int(max(0.0, np.ceil(left - 0.5))),
-        int(max(0.0, np.ceil(top - 0.5))),
-        int(min(float(width), np.floor(right - 0.5) + 1)),
-        int(min(float(height), np.floor(bottom - 0.5) + 1)),
-    )
-
-
 @njit(cache=True, parallel=True, error_model="numpy")
-def _set_up(screen, faces, width, height, near):  # type: ignore[no-untyped-def]
-    """Edge planes [F, 10] and pixel boxes [F, 4] of every face.
+def _set_up(screen, faces, width, height, near, chunks):  # type: ignore[no-untyped-def]
+    """Edge planes [F, 10] and half-open pixel boxes (x0, y0, x1, y1) [F, 4] of every face."""
+    count = faces.shape[0]
+    planes = np.empty((count, 10))
+    boxes = np.zeros((count, 4), np.int32)
+    for chunk in prange(chunks):
+        start, stop = count * chunk // chunks, count * (chunk + 1) // chunks
+        _set_up_some(screen, faces, width, height, near, start, stop, planes, boxes)
+    return planes, boxes
+
+
+# The loops are functions of their own: inside `prange` numba makes several times slower code.
+@njit(cache=True, error_model="numpy")
+def _set_up_some(screen, faces, width, height, near, start, stop, planes, boxes):  # type: ignore[no-untyped-def]
+    """Set up faces `start` to `stop`.
 
     Homogeneous rasterization (Olano and Greer 1997): with corners as (fx x + cx z, fy y + cy z, z),
     the cross product of two corners is the edge function of the third one's barycentric weight over
@@ -206,84 +205,108 @@ def _set_up(screen, faces, width, height, near):  # type: ignore[no-untyped-def]
     that no pixel falls between them. Faces seen from behind are negated: inside is always >= 0.
     The tenth number is 1 / |determinant|, which turns the sum of the three into 1 / z.
     """
-    count = faces.shape[0]
-    planes = np.empty((count, 10))
-    boxes = np.zeros((count, 4), np.int32)
-    for f in prange(count):
-        a, b, c = screen[faces[f, 0]], screen[faces[f, 1]], screen[faces[f, 2]]
-        x0, y0, x1, y1 = _screen_box(a, b, c, width, height, near)
+    for f in range(start, stop):
+        i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
+        az, bz, cz = screen[i, 2], screen[j, 2], screen[k, 2]
+        if az >= near and bz >= near and cz >= near:
+            left = min(screen[i, 3], screen[j, 3], screen[k, 3])
+            right = max(screen[i, 3], screen[j, 3], screen[k, 3])
+            top = min(screen[i, 4], screen[j, 4], screen[k, 4])
+            bottom = max(screen[i, 4], screen[j, 4], screen[k, 4])
+        elif az < near and bz < near and cz < near:
+            continue
+        else:
+            left, top, right, bottom = _pierced_box(screen, i, j, k, near)
+        if not (right >= 0.5 and bottom >= 0.5 and left <= width - 0.5 and top <= height - 0.5):
+            continue
+        x0, x1 = math.ceil(max(left, 0.5) - 0.5), math.floor(min(right, width - 0.5) + 0.5)
+        y0, y1 = math.ceil(max(top, 0.5) - 0.5), math.floor(min(bottom, height - 0.5) + 0.5)
         if x1 <= x0 or y1 <= y0:
             continue
-        p0, p1, p2 = b[1] * c[2] - b[2] * c[1], b[2] * c[0] - b[0] * c[2], b[0] * c[1] - b[1] * c[0]
-        volume = a[0] * p0 + a[1] * p1 + a[2] * p2
+        ax, ay, bx, by = screen[i, 0], screen[i, 1], screen[j, 0], screen[j, 1]
+        cx, cy = screen[k, 0], screen[k, 1]
+        p0, p1, p2 = by * cz - bz * cy, bz * cx - bx * cz, bx * cy - by * cx
+        volume = ax * p0 + ay * p1 + az * p2
         if volume == 0.0:
             continue  # seen edge-on
         sign = 1.0 if volume > 0.0 else -1.0
         boxes[f, 0], boxes[f, 1], boxes[f, 2], boxes[f, 3] = x0, y0, x1, y1
         planes[f, 0], planes[f, 1], planes[f, 2] = sign * p0, sign * p1, sign * p2
-        planes[f, 3] = sign * (c[1] * a[2] - c[2] * a[1])
-        planes[f, 4] = sign * (c[2] * a[0] - c[0] * a[2])
-        planes[f, 5] = sign * (c[0] * a[1] - c[1] * a[0])
-        planes[f, 6] = sign * (a[1] * b[2] - a[2] * b[1])
-        planes[f, 7] = sign * (a[2] * b[0] - a[0] * b[2])
-        planes[f, 8] = sign * (a[0] * b[1] - a[1] * b[0])
+        planes[f, 3] = sign * (cy * az - cz * ay)
+        planes[f, 4] = sign * (cz * ax - cx * az)
+        planes[f, 5] = sign * (cx * ay - cy * ax)
+        planes[f, 6] = sign * (ay * bz - az * by)
+        planes[f, 7] = sign * (az * bx - ax * bz)
+        planes[f, 8] = sign * (ax * by - ay * bx)
         planes[f, 9] = 1.0 / abs(volume)
-    return planes, boxes
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def _fill(planes, boxes, near, bands, left, top, closeness, face):  # type: ignore[no-untyped-def]
     """Draw every face into its band of rows; bands are independent, so threads never meet."""
     height = closeness.shape[0]
-    nearest = np.float32(1.0 / near)
     for band in prange(bands):
         first, last = height * band // bands, height * (band + 1) // bands
-        closeness[first:last] = 0.0
-        face[first:last] = -1
-        for f in range(planes.shape[0]):
-            y0, y1 = max(first, boxes[f, 1] - top), min(last, boxes[f, 3] - top)
-            if y0 >= y1:
-                continue
-            p = planes[f]
-            p0, p3, p6, scale = p[0], p[3], p[6], p[9]
-            x0, x1 = boxes[f, 0] - left, boxes[f, 2] - left
-            for y in range(y0, y1):
-                v = y + top + 0.5
-                row0, row1, row2 = p[1] * v + p[2], p[4] * v + p[5], p[7] * v + p[8]
-                entered = False
-                for x in range(x0, x1):
-                    u = x + left + 0.5
-                    w0, w1, w2 = p0 * u + row0, p3 * u + row1, p6 * u + row2
-                    if w0 >= 0.0 and w1 >= 0.0 and w2 >= 0.0:
-                        entered = True
-                        near_by = np.float32((w0 + w1 + w2) * scale)
-                        if closeness[y, x] < near_by <= nearest:
-                            closeness[y, x] = near_by
-                            face[y, x] = f
-                    elif entered:
-                        break  # faces are convex
+        _fill_band(planes, boxes, near, first, last, left, top, closeness, face)
+
+
+@njit(cache=True, error_model="numpy")
+def _fill_band(planes, boxes, near, first, last, left, top, closeness, face):  # type: ignore[no-untyped-def]
+    """Draw what falls into rows `first` to `last`."""
+    nearest = np.float32(1.0 / near)
+    closeness[first:last] = 0.0
+    face[first:last] = -1
+    for f in range(planes.shape[0]):
+        y0, y1 = max(first, boxes[f, 1] - top), min(last, boxes[f, 3] - top)
+        if y0 >= y1:
+            continue
+        p0, p1, p2 = planes[f, 0], planes[f, 1], planes[f, 2]
+        p3, p4, p5 = planes[f, 3], planes[f, 4], planes[f, 5]
+        p6, p7, p8 = planes[f, 6], planes[f, 7], planes[f, 8]
+        scale = planes[f, 9]
+        x0, x1 = boxes[f, 0] - left, boxes[f, 2] - left
+        for y in range(y0, y1):
+            v = y + top + 0.5
+            row0, row1, row2 = p1 * v + p2, p4 * v + p5, p7 * v + p8
+            entered = False
+            for x in range(x0, x1):
+                u = x + left + 0.5
+                w0, w1, w2 = p0 * u + row0, p3 * u + row1, p6 * u + row2
+                if w0 >= 0.0 and w1 >= 0.0 and w2 >= 0.0:
+                    entered = True
+                    near_by = np.float32((w0 + w1 + w2) * scale)
+                    if closeness[y, x] < near_by <= nearest:
+                        closeness[y, x] = near_by
+                        face[y, x] = f
+                elif entered:
+                    break  # faces are convex
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def weights_at(p, u, v):  # type: ignore[no-untyped-def]
-    """Barycentric weights of a face with planes `p` [10] at image point (u, v), and its depth."""
-    w0 = p[0] * u + (p[1] * v + p[2])
-    w1 = p[3] * u + (p[4] * v + p[5])
-    w2 = p[6] * u + (p[7] * v + p[8])
+def weights_at(planes, f, u, v):  # type: ignore[no-untyped-def]
+    """Barycentric weights of face `f` at image point (u, v), and its depth."""
+    w0 = planes[f, 0] * u + (planes[f, 1] * v + planes[f, 2])
+    w1 = planes[f, 3] * u + (planes[f, 4] * v + planes[f, 5])
+    w2 = planes[f, 6] * u + (planes[f, 7] * v + planes[f, 8])
     share = 1.0 / (w0 + w1 + w2)
-    return w0 * share, w1 * share, w2 * share, share / p[9]
+    return w0 * share, w1 * share, w2 * share, share / planes[f, 9]
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def _interpolate(planes, face, depth, barycentric):  # type: ignore[no-untyped-def]
     """Fill depth and barycentrics of a whole image by its winning faces."""
     for y in prange(face.shape[0]):
-        for x in range(face.shape[1]):
-            f = face[y, x]
-            if f < 0:
-                depth[y, x] = np.inf
-                barycentric[y, x, 0] = barycentric[y, x, 1] = barycentric[y, x, 2] = 0.0
-                continue
-            a, b, c, z = weights_at(planes[f], x + 0.5, y + 0.5)
-            depth[y, x] = z
-            barycentric[y, x, 0], barycentric[y, x, 1], barycentric[y, x, 2] = a, b, c
+        _interpolate_row(planes, face, y, depth, barycentric)
+
+
+@njit(cache=True, error_model="numpy")
+def _interpolate_row(planes, face, y, depth, barycentric):  # type: ignore[no-untyped-def]
+    for x in range(face.shape[1]):
+        f = face[y, x]
+        if f < 0:
+            depth[y, x] = np.inf
+            barycentric[y, x, 0] = barycentric[y, x, 1] = barycentric[y, x, 2] = 0.0
+            continue
+        a, b, c, z = weights_at(planes, f, x + 0.5, y + 0.5)
+        depth[y, x] = z
+        barycentric[y, x, 0], barycentric[y, x, 1], barycentric[y, x, 2] = a, b, c

@@ -11,6 +11,7 @@ from avatarmill.synth.backdrop import shadow_at
 from avatarmill.synth.shading import (
     BOTTOM,
     EYE,
+    GLASSES,
     HAIR,
     MOUTH,
     PROP,
@@ -20,7 +21,7 @@ from avatarmill.synth.shading import (
     cloth_albedo,
     eye_albedo,
     hair_albedo,
-    noise,
+    noise_pair,
     skin_albedo,
 )
 
@@ -58,16 +59,18 @@ def _albedo(x, y, z, r, g, b, material, zone, look, soft):  # type: ignore[no-un
 
 @njit(cache=True, error_model="numpy")
 def _gloss(material):  # type: ignore[no-untyped-def]
-    """Strength and sharpness of the highlight."""
+    """Strength and sharpness, a power of two, of the highlight."""
     if material == EYE:
-        return 0.8, 60.0
+        return 0.8, 64
     if material == SKIN:
-        return 0.05, 14.0
+        return 0.05, 16
     if material == HAIR:
-        return 0.10, 18.0
+        return 0.10, 16
     if material == SHOES:
-        return 0.06, 20.0
-    return 0.0, 1.0
+        return 0.06, 16
+    if material == GLASSES:
+        return 0.5, 32
+    return 0.0, 1
 
 
 @njit(cache=True, error_model="numpy")
@@ -81,7 +84,10 @@ def _lit(albedo, n, away, material, lit, light):  # type: ignore[no-untyped-def]
     if gloss > 0 and lit > 0:
         hx, hy, hz = light[0, 0] + away[0], light[0, 1] + away[1], light[0, 2] + away[2]
         half = (n[0] * hx + n[1] * hy + n[2] * hz) / math.sqrt(hx * hx + hy * hy + hz * hz + 1e-9)
-        shine = gloss * max(half, 0.0) ** power * lit
+        shine = max(half, 0.0)
+        while power > 1:
+            shine, power = shine * shine, power // 2
+        shine *= gloss * lit
     up = 0.5 + 0.5 * n[1]
     # Skin scatters: the edge of its shadows is red, not grey.
     warm = 0.15 * max(0.0, 0.35 - abs(facing)) * lit if material == SKIN else 0.0
@@ -96,79 +102,71 @@ def _lit(albedo, n, away, material, lit, light):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def _mix(values, i, j, k, a, b, c):  # type: ignore[no-untyped-def]
-    """Barycentric mean of three rows of [V, 3]."""
+def _mix(vertices, first, i, j, k, a, b, c):  # type: ignore[no-untyped-def]
+    """Barycentric mean of three columns from `first` on of three rows of [V, 12]."""
     return (
-        a * values[i, 0] + b * values[j, 0] + c * values[k, 0],
-        a * values[i, 1] + b * values[j, 1] + c * values[k, 1],
-        a * values[i, 2] + b * values[j, 2] + c * values[k, 2],
+        a * vertices[i, first] + b * vertices[j, first] + c * vertices[k, first],
+        a * vertices[i, first + 1] + b * vertices[j, first + 1] + c * vertices[k, first + 1],
+        a * vertices[i, first + 2] + b * vertices[j, first + 2] + c * vertices[k, first + 2],
     )
 
 
 @njit(cache=True, error_model="numpy")
-def _face_normal(points, i, j, k):  # type: ignore[no-untyped-def]
+def _face_normal(vertices, i, j, k):  # type: ignore[no-untyped-def]
     """Normal of a triangle, as long as twice its area."""
-    ax, ay, az = (
-        points[j, 0] - points[i, 0],
-        points[j, 1] - points[i, 1],
-        points[j, 2] - points[i, 2],
-    )
-    bx, by, bz = (
-        points[k, 0] - points[i, 0],
-        points[k, 1] - points[i, 1],
-        points[k, 2] - points[i, 2],
-    )
+    ax, ay = vertices[j, 0] - vertices[i, 0], vertices[j, 1] - vertices[i, 1]
+    bx, by = vertices[k, 0] - vertices[i, 0], vertices[k, 1] - vertices[i, 1]
+    az, bz = vertices[j, 2] - vertices[i, 2], vertices[k, 2] - vertices[i, 2]
     return ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
 
 
 @njit(cache=True, error_model="numpy")
-def _shade(f, a, b, c, mesh, look, eye, light, shadow, soft):  # type: ignore[no-untyped-def]
-    """Linear colour of one covered sub-sample at barycentrics (a, b, c) of face `f`."""
-    faces, points, normals, rest, paint, materials, zones, owners = mesh
-    i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
-    material = materials[f]
-    px, py, pz = _mix(rest, i, j, k, a, b, c)
-    qx, qy, qz = _mix(points, i, j, k, a, b, c)
-    nx, ny, nz = _mix(normals, i, j, k, a, b, c)
-    r, g, u = _mix(paint, i, j, k, a, b, c)
+def _shade(f, u, v, planes, faces, vertices, look, eye, light, light_view, shadow, soft):  # type: ignore[no-untyped-def]
+    """Linear colour of face `f` at image point (u, v) of the supersampled picture."""
+    a, b, c, _ = weights_at(planes, f, u, v)
+    i, j, k, material = faces[f, 0], faces[f, 1], faces[f, 2], faces[f, 3]
+    qx, qy, qz = _mix(vertices, 0, i, j, k, a, b, c)
+    nx, ny, nz = _mix(vertices, 3, i, j, k, a, b, c)
+    px, py, pz = _mix(vertices, 6, i, j, k, a, b, c)
+    r, g, h = _mix(vertices, 9, i, j, k, a, b, c)
     vx, vy, vz = eye[0] - qx, eye[1] - qy, eye[2] - qz
     distance = math.sqrt(vx * vx + vy * vy + vz * vz)
-    vx, vy, vz = vx / distance, vy / distance, vz / distance
+    closer = 1.0 / distance
+    vx, vy, vz = vx * closer, vy * closer, vz * closer
     if material == PROP:
-        nx, ny, nz = _face_normal(points, i, j, k)
+        nx, ny, nz = _face_normal(vertices, i, j, k)
     elif material == TOP or material == BOTTOM:
         # Small folds: the cloth's normal leans with a noise that sticks to the cloth.
-        nx += 0.30 * (noise(px * 13, py * 9, pz * 13) - 0.5)
-        ny += 0.30 * (noise(px * 13 + 31, py * 9, pz * 13) - 0.5)
+        lean, tilt = noise_pair(px * 13, py * 9, pz * 13)
+        nx, ny = nx + 0.30 * (lean - 0.5), ny + 0.30 * (tilt - 0.5)
     length = math.sqrt(nx * nx + ny * ny + nz * nz) + 1e-9
     # Skirts and hair curtains are seen from inside too.
     inside = nx * vx + ny * vy + nz * vz < -0.15 * length and material >= HAIR
     scale = (-1.0 if inside else 1.0) / length
     nx, ny, nz = nx * scale, ny * scale, nz * scale
     lit = 1.0
-    if shadow[1].shape[0] > 0:
+    if shadow.shape[0] > 0:
         lit = shadow_at(
-            qx + 0.012 * nx, qy + 0.012 * ny, qz + 0.012 * nz, shadow[0], shadow[1], 0.012
+            qx + 0.012 * nx, qy + 0.012 * ny, qz + 0.012 * nz, light_view, shadow, 0.012
         )
-    who = max(owners[f], 0)
+    who = max(faces[f, 5], 0)
     own = (look[0][who], look[1][who], look[2][who])
-    albedo = _albedo(px, py, pz, r, g, u, material, zones[f], own, soft * distance)
+    albedo = _albedo(px, py, pz, r, g, h, material, faces[f, 4], own, soft * distance)
     dim = 0.5 if inside else 1.0
     red, green, blue = _lit(albedo, (nx, ny, nz), (vx, vy, vz), material, lit, light)
     return red * dim, green * dim, blue * dim
 
 
 @njit(cache=True, error_model="numpy")
-def _cover(face, closeness, y, x, s, mesh, masks, mask_y, mask_x):  # type: ignore[no-untyped-def]
+def _cover(face, closeness, y, x, s, faces, masks, mask_y, mask_x):  # type: ignore[no-untyped-def]
     """Write one pixel of the masks; whether its sub-samples are one smooth piece, or empty.
 
     Returns:
         0: nothing is there; 1: all sub-samples show one smooth piece of one surface; 2: else.
     """
-    materials, zones, owners = mesh[5], mesh[6], mesh[7]
     f = face[y, x]
     one, near, far = f >= 0, closeness[y, x], closeness[y, x]
-    who, material, zone = owners[f], materials[f], zones[f]
+    material, zone, who = faces[f, 3], faces[f, 4], faces[f, 5]
     empty = 0
     for j in range(s):
         for i in range(s):
@@ -177,20 +175,20 @@ def _cover(face, closeness, y, x, s, mesh, masks, mask_y, mask_x):  # type: igno
                 one, empty = False, empty + 1
                 continue
             near, far = max(near, closeness[y + j, x + i]), min(far, closeness[y + j, x + i])
-            if owners[other] != who or materials[other] != material or zones[other] != zone:
+            if faces[other, 3] != material or faces[other, 4] != zone or faces[other, 5] != who:
                 one = False
     if empty == s * s:
         return 0
     if one and who >= 0:
         masks[who, mask_y, mask_x] = 255
     elif not one:
-        _claim(face, owners, y, x, s, masks, mask_y, mask_x)
+        _claim(face, faces, y, x, s, masks, mask_y, mask_x)
     # near and far hold 1 / z: the depths differ by less than 15 mm.
     return 1 if one and near - far < 0.015 * near * far else 2
 
 
 @njit(cache=True, error_model="numpy")
-def _claim(face, owners, y, x, s, masks, mask_y, mask_x):  # type: ignore[no-untyped-def]
+def _claim(face, faces, y, x, s, masks, mask_y, mask_x):  # type: ignore[no-untyped-def]
     """Give a pixel of the masks [P, H, W], so far 0, to whom it belongs."""
     most, winner, covered = 0, -1, 0
     for p in range(masks.shape[0]):
@@ -198,7 +196,7 @@ def _claim(face, owners, y, x, s, masks, mask_y, mask_x):  # type: ignore[no-unt
         for j in range(s):
             for i in range(s):
                 f = face[y + j, x + i]
-                if f >= 0 and owners[f] == p:
+                if f >= 0 and faces[f, 5] == p:
                     own += 1
         covered += own
         if own > most:
@@ -236,13 +234,14 @@ def _encode(value, scale):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def compose(buffer, mesh, look, camera, light, shadow, backdrop, image, masks):  # type: ignore[no-untyped-def]
+def compose(buffer, faces, vertices, look, camera, light, shadow, backdrop, image, masks):  # type: ignore[no-untyped-def]
     """Fill `image` [H, W, 3] and `masks` [P, H, W], which comes zeroed.
 
     Args:
         buffer: (face, closeness, planes, left, top, s) of the supersampled `FaceBuffer`, whose
             window is whole pixels.
-        mesh: (faces, world points, world normals, rest points, paint, material, zone, owner).
+        faces: [F, 6] three vertices, material, zone, owner.
+        vertices: [V, 12] world point, world normal, rest point, paint.
         look: (axes, cloth, head) of the actors, [P, ...].
         camera: (eye [3], size of a pixel at one metre, metres).
         light: `Light.packed()`.
@@ -251,6 +250,7 @@ def compose(buffer, mesh, look, camera, light, shadow, backdrop, image, masks): 
     """
     face, closeness, planes, left, top, s = buffer
     eye, foot = camera
+    light_view, depth = shadow
     behind, step = backdrop
     height, width = image.shape[:2]
     first, last = left // s, left // s + face.shape[1] // s
@@ -263,7 +263,7 @@ def compose(buffer, mesh, look, camera, light, shadow, backdrop, image, masks): 
         for x in range(width):
             kind = 0
             if inside and first <= x < last:
-                kind = _cover(face, closeness, s * y - top, s * x - left, s, mesh, masks, y, x)
+                kind = _cover(face, closeness, s * y - top, s * x - left, s, faces, masks, y, x)
             if kind == 0:
                 r, g, b = _behind(row, x, step)
                 image[y, x, 0] = _encode(r, plain)
@@ -277,8 +277,20 @@ def compose(buffer, mesh, look, camera, light, shadow, backdrop, image, masks): 
                     f = face[s * y - top + j, s * x - left + i]
                     if f >= 0:
                         u, v = s * x + i + 0.5, s * y + j + 0.5
-                        w0, w1, w2, _ = weights_at(planes[f], u, v)
-                        r, g, b = _shade(f, w0, w1, w2, mesh, look, eye, light, shadow, foot)
+                        r, g, b = _shade(
+                            f,
+                            u,
+                            v,
+                            planes,
+                            faces,
+                            vertices,
+                            look,
+                            eye,
+                            light,
+                            light_view,
+                            depth,
+                            foot,
+                        )
                     else:
                         r, g, b = _behind(row, x, step)
                     red, green, blue = red + r, green + g, blue + b

@@ -99,10 +99,8 @@ def shadow_map(
 class _Posed:
     """What all views of one instant share."""
 
-    points: Float
-    """[V, 3] in the world."""
-    normals: Float
-    """[V, 3] unit."""
+    vertices: Float
+    """[V, 12] world point, unit normal, rest point, paint: together what shading reads."""
     shadow: tuple[Array, Float]
     """`shadow_map`."""
 
@@ -112,7 +110,7 @@ def _pose(cast: Cast, frame: int, scene: Scene, config: RenderConfig) -> _Posed:
     normals = np.empty_like(points)
     accumulate_normals(points, cast.faces, normals)
     shadow = shadow_map(points, cast.faces, scene.light.direction, config.shadow_size)
-    return _Posed(points, normals, shadow)
+    return _Posed(np.concatenate([points, normals, cast.rest, cast.paint], axis=1), shadow)
 
 
 def _backdrop(view: View, scene: Scene, shadow: tuple[Array, Float], step: int) -> Float:
@@ -134,12 +132,17 @@ def _backdrop(view: View, scene: Scene, shadow: tuple[Array, Float], step: int) 
 
 
 def _render_frame(
-    cast: Cast, posed: _Posed, view: View, scene: Scene, config: RenderConfig
+    cast: Cast,
+    faces: NDArray[np.int32],
+    posed: _Posed,
+    view: View,
+    scene: Scene,
+    config: RenderConfig,
 ) -> tuple[Bytes, Bytes]:
     """One image [H, W, 3] sRGB and the masks [P, H, W] of its people."""
     s = config.supersample
     rotation, offset = view.world_to_camera[:3, :3], view.world_to_camera[:3, 3]
-    seen = posed.points @ rotation.T.astype(np.float32) + offset.astype(np.float32)
+    seen = posed.vertices[:, :3] @ rotation.T.astype(np.float32) + offset.astype(np.float32)
     drawn = draw_faces(
         seen,
         cast.faces,
@@ -150,10 +153,10 @@ def _render_frame(
     )
     image = np.empty((view.height, view.width, 3), np.uint8)
     masks = np.zeros((cast.people, view.height, view.width), np.uint8)
-    mesh = (cast.faces, posed.points, posed.normals, cast.rest, cast.paint)
     compose(
         (drawn.face, drawn.closeness, drawn.planes, drawn.left, drawn.top, s),
-        (*mesh, cast.material, cast.zone, cast.owner),
+        faces,
+        posed.vertices,
         (cast.axes, cast.cloth, cast.head),
         # How much cloth a pixel covers a metre away: what patterns are blurred by.
         (view.eye, 0.6 / float(view.intrinsics[0, 0])),
@@ -198,11 +201,14 @@ def render_cast(
         raise ValueError(f"{len(views)} views do not fit {len(cast)} frames")
     config = config or RenderConfig()
     rendered = []
+    # What shading reads of a face lies together.
+    labels = np.stack([cast.material, cast.zone, cast.owner], axis=1, dtype=np.int32)
+    faces = np.concatenate([cast.faces, labels], axis=1)
     posed: _Posed | None = None
     for frame, view in enumerate(views):
         if posed is None or not cast.still(frame):
             posed = _pose(cast, frame, scene, config)
-        rendered.append(_render_frame(cast, posed, view, scene, config))
+        rendered.append(_render_frame(cast, faces, posed, view, scene, config))
     images, masks = zip(*rendered, strict=True)
     return Rendered(np.stack(images), np.stack(masks))
 

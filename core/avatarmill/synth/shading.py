@@ -47,6 +47,38 @@ def noise(x, y, z):  # type: ignore[no-untyped-def]
     return near * (1 - fz) + far * fz
 
 
+@njit(cache=True, inline="always")
+def _hash_pair(x, y, z):  # type: ignore[no-untyped-def]
+    """Two numbers in 0..1 for three integers."""
+    h = np.uint32(x) * np.uint32(374761393) + np.uint32(y) * np.uint32(668265263)
+    h = h + np.uint32(z) * np.uint32(2147483647)
+    h = (h ^ (h >> np.uint32(13))) * np.uint32(1274126177)
+    h = h ^ (h >> np.uint32(16))
+    return (
+        float(h & np.uint32(0xFFFF)) * (1.0 / 65535.0),
+        float(h >> np.uint32(16)) * (1.0 / 65535.0),
+    )
+
+
+@njit(cache=True, error_model="numpy")
+def noise_pair(x, y, z):  # type: ignore[no-untyped-def]
+    """Two independent value noises for the price of one; see `noise`."""
+    gx, gy, gz = math.floor(x), math.floor(y), math.floor(z)
+    ix, iy, iz = int(gx), int(gy), int(gz)
+    fx, fy, fz = x - gx, y - gy, z - gz
+    fx, fy, fz = fx * fx * (3 - 2 * fx), fy * fy * (3 - 2 * fy), fz * fz * (3 - 2 * fz)
+    first, second = 0.0, 0.0
+    for dz in range(2):
+        wz = fz if dz else 1 - fz
+        for dy in range(2):
+            w = wz * (fy if dy else 1 - fy)
+            a, b = _hash_pair(ix, iy + dy, iz + dz)
+            c, d = _hash_pair(ix + 1, iy + dy, iz + dz)
+            first += w * (a + fx * (c - a))
+            second += w * (b + fx * (d - b))
+    return first, second
+
+
 @njit(cache=True, error_model="numpy")
 def noise2(x, y):  # type: ignore[no-untyped-def]
     """Value noise in 0..1 with unit period in the plane."""
@@ -134,10 +166,18 @@ def cloth_albedo(x, y, z, zone, axes, cloth, soft):  # type: ignore[no-untyped-d
 
 @njit(cache=True, error_model="numpy")
 def hair_albedo(x, y, z, head):  # type: ignore[no-untyped-def]
-    """Strands that run down from the crown."""
-    angle = math.atan2(x - head[4, 0], z - head[4, 2])
-    strand, fine = noise2(angle * 38, y * 11), noise2(angle * 120, y * 25)
-    shade = 0.62 + 0.5 * strand + 0.22 * (fine - 0.5)
+    """Strands that run down from the crown with a band of sheen, or curls."""
+    if head[8, 0] > 0.5:
+        fine = noise2(x * 330 + z * 210, y * 330)
+        shade = 0.38 + 0.9 * noise(x * 95, y * 95, z * 95) + 0.35 * (fine - 0.5)
+    else:
+        dx, dz = x - head[4, 0], z - head[4, 2]
+        angle, away = math.atan2(dx, dz), math.sqrt(dx * dx + dz * dz)
+        strand, fine = noise2(angle * 38, y * 11), noise2(angle * 120, y * 25)
+        shade = 0.56 + 0.5 * strand + 0.34 * (fine - 0.5)
+        # Light gathers where hair bends over from the crown to the sides.
+        if y > head[4, 1] - 0.09:
+            shade += 0.55 * ramp(0.045, 0.066, away) * (1 - ramp(0.070, 0.096, away)) * strand
     return head[3, 0] * shade, head[3, 1] * shade, head[3, 2] * shade
 
 
@@ -151,12 +191,29 @@ def eye_albedo(x, y, z, head):  # type: ignore[no-untyped-def]
     t = ramp(size * 0.94, size * 1.06, r)
     inner = 1 - 0.55 * ramp(size * 0.7, size * 0.98, r)
     inner *= (0.75 + 0.5 * noise2(x * 900, y * 900)) * ramp(size * 0.40, size * 0.50, r) * (1 - t)
-    white *= t
+    # The upper lid shades the ball.
+    shadow = 1 - 0.45 * ramp(0.1, 0.75, dy / radius)
+    white, inner = white * t * shadow, inner * shadow
     return (
         head[2, 0] * inner + white,
         head[2, 1] * inner + white * 0.96,
         head[2, 2] * inner + white * 0.96,
     )
+
+
+@njit(cache=True, error_model="numpy")
+def wrinkles(dx, dy, radius):  # type: ignore[no-untyped-def]
+    """How dark the lines of an old face are around an eye (dx outwards, dy up, metres), 0..1."""
+    u, v = dx / radius, dy / radius
+    # Lines across the forehead, crow's feet, bags under the eyes.
+    line = abs(fract(v * 1.15 + 0.3 * noise2(u * 1.1 + 7, v * 0.4)) - 0.5)
+    brow = 0.34 * (1 - ramp(0.05, 0.16, line)) * ramp(2.0, 2.5, v) * (1 - ramp(4.2, 4.8, v))
+    foot = abs(fract(v * 1.5 - 0.45 * (u - 2.0) * v) - 0.5)
+    crow = 0.34 * (1 - ramp(0.05, 0.2, foot)) * ramp(1.7, 2.0, u) * (1 - ramp(2.5, 3.1, u))
+    crow *= 1 - ramp(0.7, 1.3, abs(v))
+    under = abs(math.sqrt(u * u + (v + 0.1) * (v + 0.1) * 1.6) - 1.75)
+    bag = 0.30 * (1 - ramp(0.08, 0.3, under)) * ramp(0.5, 1.0, -v)
+    return max(brow, max(crow, bag))
 
 
 @njit(cache=True, error_model="numpy")
@@ -167,6 +224,8 @@ def skin_albedo(x, y, z, r, g, b, head):  # type: ignore[no-untyped-def]
     if dz < -0.012 or abs(dy) > 0.06 or abs(dx) > 0.045:
         return r * tone, g * tone, b * tone
     radius = head[5, 0]
+    if head[8, 1] > 0:
+        tone *= 1 - head[8, 1] * wrinkles(dx, dy, radius)
     cover = 0.0
     # The brow: an arch that thins towards the temple.
     along = dx / (1.55 * radius)
