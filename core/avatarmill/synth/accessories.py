@@ -117,7 +117,7 @@ def hat(figure: Figure, kind: str, rng: np.random.Generator) -> list[Surface]:
         top = _crown(heights, radius, angles, centre, dome)
         return [top, _visor(radius[0], angles, centre, base, rng)]
     # A stiff crown goes straight up and ends flat.
-    tall = rng.uniform(0.018, 0.035)
+    tall = rng.uniform(0.008, 0.022)
     heights = np.linspace(base, crown + tall, 8)
     radius = edge * np.linspace(1.0, 0.86, 8)[:, None]
     top = _crown(heights, radius, angles, centre, crown + tall + 0.004, dent=0.012)

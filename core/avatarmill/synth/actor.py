@@ -24,6 +24,7 @@ from avatarmill.synth.outfit import Outfit, dress
 from avatarmill.synth.paint import paint_skin, to_linear
 from avatarmill.synth.shading import CLOTH_FIELDS, cloth_sample
 from avatarmill.synth.surfaces import Float, Material, sparse_weights
+from avatarmill.synth.teeth import ENAMEL, teeth
 
 EYES = (23, 24)
 
@@ -154,7 +155,7 @@ def _merge(body: Body, figure: Figure, look: Look, outfit: Outfit) -> ActorMesh:
     """Concatenate the visible skin and all garment surfaces, skin vertices first."""
     skin_faces = figure.faces[~outfit.hidden[figure.faces].all(1)]
     used, flat = np.unique(skin_faces, return_inverse=True)
-    surfaces = outfit.surfaces
+    surfaces = [teeth(body, figure), *outfit.surfaces]
     counts = [len(used), *(len(surface.points) for surface in surfaces)]
     offsets = np.cumsum(counts)
     faces = [flat.reshape(-1, 3)]
@@ -166,7 +167,8 @@ def _merge(body: Body, figure: Figure, look: Look, outfit: Outfit) -> ActorMesh:
     moving = np.flatnonzero(np.abs(directions).max((1, 2)) > 1e-5)
     paint = np.zeros((len(weights), 3), np.float32)
     paint[: len(used)] = paint_skin(body, figure, look)[used]
-    drapes = [drape.shifted(int(offsets[at])) for at, drape in outfit.drapes]
+    paint[len(used) : offsets[1]] = ENAMEL
+    drapes = [drape.shifted(int(offsets[at + 1])) for at, drape in outfit.drapes]
     points = np.concatenate([figure.points[used], *(surface.points for surface in surfaces)])
     zones = [np.zeros(len(skin_faces), np.uint8), *(surface.zone for surface in surfaces)]
     return ActorMesh(
@@ -204,7 +206,7 @@ def _pack_cloths(figure: Figure, look: Look, outfit: Outfit) -> NDArray[np.float
     none = np.zeros(CLOTH_FIELDS)
     frame = _pack_cloth(look.frame_cloth, -9.0)
     if look.glasses == "sunglasses":
-        frame[:6] *= 0.12
+        frame[:6] = 0.012
     return np.stack(
         [
             _pack_cloth(look.top_cloth, outfit.top_hem, closure=closed, logo=chest),
