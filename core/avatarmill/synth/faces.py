@@ -53,10 +53,10 @@ MOODS: dict[str, dict[str, float]] = {
     "surprised": {"brow_inner_up": 0.7, "brow_outer_up": 0.7, "eye_wide": 0.7, "jaw_open": 0.3},
     "angry": {"brow_down": 0.85, "sneer": 0.5, "squint": 0.35, "press": 0.4, "jaw_forward": 0.2},
     "doubt": {"brow_outer_up": 0.45, "brow_inner_up": 0.25, "mouth_left": 0.35, "shrug_upper": 0.2},
-    "wry": {"mouth_right": 0.35, "dimple": 0.3, "smile": 0.25, "jaw_right": 0.1},
+    "wry": {"mouth_right": 0.35, "dimple": 0.3, "smile": 0.25, "jaw_right": 0.25},
     "pout": {"pucker": 0.6, "shrug_lower": 0.4, "brow_down": 0.2},
     "disgust": {"sneer": 0.7, "upper_up": 0.4, "frown": 0.35, "brow_down": 0.3},
-    "effort": {"stretch": 0.4, "press": 0.3, "squint": 0.4, "brow_down": 0.3, "jaw_left": 0.1},
+    "effort": {"stretch": 0.4, "press": 0.3, "squint": 0.4, "brow_down": 0.3, "jaw_left": 0.25},
     "puff": {"cheek_puff": 0.6, "press": 0.3, "brow_outer_up": 0.2},
     "bite": {"roll_lower": 0.5, "roll_upper": 0.2, "brow_inner_up": 0.3},
     "cheeky": {"tongue_out": 0.45, "jaw_open": 0.25, "smile": 0.4, "squint": 0.3},
@@ -73,6 +73,7 @@ VISEMES: tuple[dict[str, float], ...] = (
     {"jaw_open": 0.12, "lower_down": 0.3, "upper_up": 0.25},  # s
 )
 _BLINK_SECONDS = 0.11
+_GAZE_BY_ACTIONS = 0.3  # share of clips
 
 
 def expressions(rng: np.random.Generator, times: Array, *, lively: float = 0.3) -> Array:
@@ -133,9 +134,11 @@ def _speech(rng: np.random.Generator, times: Array) -> Array:
 
 
 def gaze(rng: np.random.Generator, times: Array, *, lively: float = 0.3) -> tuple[Array, Array]:
-    """Where the eyes look: axis-angle [F, 2, 3] of both eyes, and the actions [F, 52] of lids.
+    """Where the eyes look: axis-angle [F, 2, 3] of both eyes, and facial actions [F, 52].
 
-    Eyes rest on one place for a while and jump to the next within 60 ms, both together.
+    Eyes rest on one place for a while and jump to the next within 60 ms, both together. Facial
+    actions turn the eyeballs too, so that a clip's gaze is carried by the joints or by the
+    actions, never by both.
     """
     angles = np.zeros((len(times), 2))
     now, at = rng.normal(0, [3, 6]), times[0]
@@ -146,12 +149,15 @@ def gaze(rng: np.random.Generator, times: Array, *, lively: float = 0.3) -> tupl
         angles += smoothstep((times - at) / 0.06)[:, None] * (target - now)
         now = target
     down, left = np.clip(angles, [-18, -28], [18, 28]).T
-    both = np.zeros((len(times), 2, 3))
-    both[:, :, 0], both[:, :, 1] = np.deg2rad(down)[:, None], np.deg2rad(left)[:, None]
-    lids = np.zeros((len(times), 52))
-    lids[:, ACTIONS["look_down"]] = np.maximum(down, 0)[:, None] / 30
-    lids[:, ACTIONS["look_up"]] = np.maximum(-down, 0)[:, None] / 30
-    inward, outward = ACTIONS["look_in"], ACTIONS["look_out"]
-    lids[:, outward[0]] = lids[:, inward[1]] = np.maximum(left, 0) / 45
-    lids[:, inward[0]] = lids[:, outward[1]] = np.maximum(-left, 0) / 45
-    return both, lids
+    both, action = np.zeros((len(times), 2, 3)), np.zeros((len(times), 52))
+    if rng.random() < _GAZE_BY_ACTIONS:
+        inward, outward = ACTIONS["look_in"], ACTIONS["look_out"]
+        action[:, outward[0]] = action[:, inward[1]] = np.maximum(left, 0) / 28
+        action[:, inward[0]] = action[:, outward[1]] = np.maximum(-left, 0) / 28
+        action[:, ACTIONS["look_down"]] = np.maximum(down, 0)[:, None] / 20
+        action[:, ACTIONS["look_up"]] = np.maximum(-down, 0)[:, None] / 18
+    else:
+        both[:, :, 0], both[:, :, 1] = np.deg2rad(down)[:, None], np.deg2rad(left)[:, None]
+    # Upper lids sink with the eyes.
+    action[:, ACTIONS["blink"]] = np.maximum(down, 0)[:, None] / 60
+    return both, action

@@ -220,9 +220,9 @@ def plan_dance(
     """Steps about a place on the beat, one foot at a time, and the path of the body over them."""
     times = _grid(seconds)
     scale = skeleton.scale
-    facing = 0.5 * np.sin(2 * np.pi * times * rng.uniform(0.05, 0.16) + rng.uniform(0, 6.28))
+    facing = 0.35 * np.sin(2 * np.pi * times * rng.uniform(0.05, 0.16) + rng.uniform(0, 6.28))
     home = Path(times, np.zeros((len(times), 2)), facing)
-    walk = Walk(0, 0, beat, rng.uniform(0.09, 0.15) * scale, rng.uniform(0.05, 0.25), 0.07, 0.3)
+    walk = Walk(0, 0, beat, rng.uniform(0.09, 0.15) * scale, rng.uniform(0.05, 0.2), 0.07, 0.3)
     moves: list[list[tuple[float, float]]] = [[], []]
     side = int(rng.integers(2))
     for at in np.arange(times[0] + beat, times[-1], beat):
@@ -236,7 +236,7 @@ def plan_dance(
         at, heading = home.at(land)
         reach = rng.uniform(-1, 1, (len(land), 2)) * [0.10, 0.14] * scale
         point, yaw = _print(walk, at + reach, heading, side)
-        steps.append(Steps(land, leave, point, yaw + rng.normal(0, 0.1, len(yaw))))
+        steps.append(Steps(land, leave, point, yaw + rng.uniform(-0.06, 0.06, len(yaw))))
     return walk, _over(times, steps, facing), steps
 
 

@@ -72,7 +72,7 @@ def _posed(track: Array, side: int) -> Array:
     hand = np.zeros((len(track), 5, 3, 3))
     curl = np.maximum(track[:, :4, None], 0)
     hand[:, :4, :, 2] = -np.deg2rad(curl * _JOINTS)
-    hand[:, :4, 0, 1] = -np.deg2rad(track[:, 4:5] * _FAN)
+    hand[:, :4, 0, 1] = np.deg2rad(track[:, 4:5] * _FAN)
     # The thumb folds across the palm about an axis of its own.
     hand[:, 4, 0, 1] = np.deg2rad(track[:, 5])
     hand[:, 4, 1:, 1] = np.deg2rad(track[:, 6:7] * [0.7, 1.0])

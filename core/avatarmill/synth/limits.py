@@ -17,7 +17,7 @@ Range = tuple[float, float]
 # the middle; right joints are their mirror image. Rest is the T-pose, axes are the world's.
 LIMITS: dict[str, tuple[str, Range, Range, Range]] = {
     "hip": ("XZY", (-125, 30), (-30, 50), (-45, 45)),  # flexion is negative; abduction; rotation
-    "knee": ("XZY", (-2, 150), (-1, 1), (-1, 1)),
+    "knee": ("XZY", (-5, 150), (-1, 1), (-1, 1)),
     "ankle": ("XZY", (-35, 60), (-30, 30), (-35, 35)),  # plantar flexion is positive
     "foot": ("XZY", (-70, 40), (-5, 5), (-5, 5)),
     "spine1": ("YXZ", (-20, 20), (-20, 35), (-20, 20)),  # twist, flexion, side bend
@@ -42,9 +42,10 @@ LIMITS: dict[str, tuple[str, Range, Range, Range]] = {
 # against the shortest turn from the T-pose are limited instead.
 SHOULDER_BACK = 60.0
 """Degrees the upper arm may point behind the frontal plane."""
-SHOULDER_ACROSS = 50.0
+SHOULDER_ACROSS = 55.0
 """Degrees the upper arm may point across the body's midline."""
-SHOULDER_TWIST = 110.0
+SHOULDER_TWIST = 115.0
+"""Degrees the upper arm may turn about its own axis, to either side."""
 
 
 def row_of(joint: int) -> str | None:

@@ -121,7 +121,7 @@ def _sample_walk(
     hips = abs(float(skeleton.joints[1, 0] - skeleton.joints[2, 0])) / 2
     if kind in ("walk", "pause"):
         turn = rng.uniform(-0.25, 0.25)
-        walk = walk_at(rng, rng.uniform(0.65, 1.45) * np.sqrt(scale), skeleton, turn)
+        walk = walk_at(rng, rng.uniform(0.65, 1.42) * np.sqrt(scale), skeleton, turn)
         if kind == "pause":
             stops = seconds * rng.uniform(0.25, 0.45)
             walk = replace(walk, pause=(stops, stops + rng.uniform(0.4, 1.2)))
@@ -163,7 +163,7 @@ def walk_at(rng: np.random.Generator, speed: float, skeleton: Skeleton, turn: fl
         roll=rng.uniform(0.8, 1.0),
         swing_degrees=float(np.clip((8 + 13 * brisk) * rng.uniform(0.7, 1.3), 6, 36)),
         elbow_degrees=float(rng.uniform(-2, 8) + 6 * max(brisk - 1, 0)),
-        lean=0.02 + 0.03 * brisk,
+        lean=0.035 + 0.035 * brisk,
     )
 
 
@@ -289,7 +289,7 @@ def _pelvis(
     ahead = feet.ankle[0] - feet.ankle[1]
     lead = (ahead[:, [0, 2]] * forward).sum(-1) if moving else 0.0
     lifted = 0.1 * np.tanh((feet.ankle[0][:, 1] - feet.ankle[1][:, 1]) / 0.1)
-    twist = -0.16 * lead + (0.2 if dancing else 0.04) * sway[:, 0]
+    twist = -0.16 * lead + (0.14 if dancing else 0.04) * sway[:, 0]
     lean = 0.4 * lifted + (0.06 if dancing else 0.015) * sway[:, 1]
     tilt = walk.lean + (0.06 if dancing else 0.02) * sway[:, 2]
     turn = Rotation.from_euler("YXZ", np.stack([heading + twist, tilt, lean], axis=-1))
