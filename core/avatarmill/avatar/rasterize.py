@@ -37,7 +37,7 @@ def rasterize(
         background: [D] or [C, D] colour behind everything; black without it. It gets no gradient.
 
     Raises:
-        ValueError: dtype, device or background do not fit.
+        ValueError: dtype, device or background do not fit, or a number is not finite.
     """
     _check(gaussians, cameras)
     shape = (len(cameras), gaussians.channels)
@@ -47,6 +47,8 @@ def rasterize(
         raise ValueError(
             f"background must be [{shape[1]}] or {list(shape)}, got {list(background.shape)}"
         )
+    else:
+        _check_finite("background", background)
     background = background.to(gaussians.colors).expand(shape)
     render = rasterize_gsplat if gaussians.means.is_cuda else rasterize_numba
     return Rendering(*render(gaussians, cameras, background))
@@ -59,7 +61,7 @@ def contributions(gaussians: Gaussians, cameras: Cameras) -> Tensor:
     mean alpha. Without gradient.
 
     Raises:
-        ValueError: dtype or device do not fit.
+        ValueError: dtype or device do not fit, or a number is not finite.
     """
     _check(gaussians, cameras)
     weigh = contributions_gsplat if gaussians.means.is_cuda else contributions_numba
@@ -76,3 +78,19 @@ def _check(gaussians: Gaussians, cameras: Cameras) -> None:
         raise ValueError(
             f"Gaussians are on {gaussians.means.device}, cameras on {cameras.intrinsics.device}"
         )
+    for name, tensor in zip(gaussians.__slots__, gaussians.tensors(), strict=True):
+        _check_finite(name, tensor)
+    _check_finite("intrinsics", cameras.intrinsics)
+    _check_finite("world_to_camera", cameras.world_to_camera)
+
+
+def _check_finite(name: str, tensor: Tensor) -> None:
+    finite = torch.isfinite(tensor)
+    if bool(finite.all()):
+        return
+    first = torch.nonzero(~finite)[0].tolist()
+    value = tensor[tuple(first)].item()
+    raise ValueError(
+        f"{name} holds {int((~finite).sum())} values that are not finite, the first is {value} at "
+        f"{first}: drop or clamp them before rendering"
+    )

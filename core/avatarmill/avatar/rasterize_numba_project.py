@@ -42,7 +42,7 @@ def rotation_matrix(w, x, y, z, out):  # type: ignore[no-untyped-def]
     )
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _linearise(mean, rotation, scale, intrinsics, pose, width, height, work):  # type: ignore[no-untyped-def]
     """Fill `work` for one Gaussian; returns camera-space (x, y, z), clamped (u, v), 1 / |q|.
 
@@ -58,12 +58,14 @@ def _linearise(mean, rotation, scale, intrinsics, pose, width, height, work):  #
     rotation_matrix(q0, q1, q2, q3, work[0])
     fx, fy = np.float64(intrinsics[0, 0]), np.float64(intrinsics[1, 1])
     cx, cy = np.float64(intrinsics[0, 2]), np.float64(intrinsics[1, 2])
+    inverse_z = 1.0 / z
     margin_x, margin_y = FRUSTUM_MARGIN * width, FRUSTUM_MARGIN * height
-    u = min(max(x / z, -(cx + margin_x) / fx), (width - cx + margin_x) / fx)
-    v = min(max(y / z, -(cy + margin_y) / fy), (height - cy + margin_y) / fy)
+    inverse_fx, inverse_fy = 1.0 / fx, 1.0 / fy
+    u = min(max(x / z, -(cx + margin_x) * inverse_fx), (width - cx + margin_x) * inverse_fx)
+    v = min(max(y / z, -(cy + margin_y) * inverse_fy), (height - cy + margin_y) * inverse_fy)
     for j in range(3):
-        work[2, 0, j] = (fx * pose[0, j] - fx * u * pose[2, j]) / z
-        work[2, 1, j] = (fy * pose[1, j] - fy * v * pose[2, j]) / z
+        work[2, 0, j] = (pose[0, j] - u * pose[2, j]) * (fx * inverse_z)
+        work[2, 1, j] = (pose[1, j] - v * pose[2, j]) * (fy * inverse_z)
         for i in range(3):
             work[1, i, j] = work[0, i, j] * scale[j]
     for j in range(3):
@@ -76,7 +78,7 @@ def _linearise(mean, rotation, scale, intrinsics, pose, width, height, work):  #
     return x, y, z, u, v, inverse_norm
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _covariance(work):  # type: ignore[no-untyped-def]
     """(xx, xy, yy, determinant) of A A^T, before blurring."""
     a, b = work[3, 0], work[3, 1]
@@ -89,7 +91,7 @@ def _covariance(work):  # type: ignore[no-untyped-def]
     return xx, xy, yy, n0 * n0 + n1 * n1 + n2 * n2
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, parallel=True, error_model="numpy")
 def project_forward(  # type: ignore[no-untyped-def]
     means, rotations, scales, opacities, intrinsics, poses, width, height, workers
 ):
@@ -137,12 +139,13 @@ def project_forward(  # type: ignore[no-untyped-def]
                 opacity,
                 reach,
             )
-            splat[CONIC_XX], splat[CONIC_XY] = (yy + EPS2D) / det, -xy / det
-            splat[CONIC_YY] = (xx + EPS2D) / det
+            inverse = 1.0 / det
+            splat[CONIC_XX], splat[CONIC_XY] = (yy + EPS2D) * inverse, -xy * inverse
+            splat[CONIC_YY] = (xx + EPS2D) * inverse
     return splats, boxes
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _conic_backward(work, grad, opacity, grad_a):  # type: ignore[no-untyped-def]
     """Gradient of A into grad_a [2, 3] from a splat's; returns that of the raw opacity."""
     xx, xy, yy, det_sharp = _covariance(work)
@@ -163,7 +166,7 @@ def _conic_backward(work, grad, opacity, grad_a):  # type: ignore[no-untyped-def
     return grad[OPACITY] * compensation
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _quaternion_backward(rotation, inverse_norm, g, out):  # type: ignore[no-untyped-def]
     """Add the gradient of an unnormalised quaternion from the gradient g [3, 3] of its rotation."""
     w, x = rotation[0] * inverse_norm, rotation[1] * inverse_norm
@@ -182,7 +185,7 @@ def _quaternion_backward(rotation, inverse_norm, g, out):  # type: ignore[no-unt
     out[3] += (gz - along * z) * inverse_norm
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _camera_backward(grad, grad_w, camera_point, intrinsics, pose, out):  # type: ignore[no-untyped-def]
     """Add the gradient of the world mean through J, the screen position and the depth."""
     x, y, z, u, v = camera_point
@@ -209,7 +212,7 @@ def _camera_backward(grad, grad_w, camera_point, intrinsics, pose, out):  # type
         out[j] += pose[0, j] * gx + pose[1, j] * gy + pose[2, j] * gz
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _splat_backward(  # type: ignore[no-untyped-def]
     mean, rotation, scale, opacity, intrinsics, pose, width, height, grad, work, totals
 ):
@@ -237,7 +240,7 @@ def _splat_backward(  # type: ignore[no-untyped-def]
     _camera_backward(grad, grad_w, (x, y, z, u, v), intrinsics, pose, totals[0:3])
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, parallel=True, error_model="numpy")
 def project_backward(  # type: ignore[no-untyped-def]
     means, rotations, scales, opacities, intrinsics, poses, width, height, boxes, starts, slots,
     workers,

@@ -82,26 +82,32 @@ def _touched(x, y, conic_xx, conic_xy, conic_yy, reach):  # type: ignore[no-unty
 
 
 @njit(cache=True)
-def _deal(splats, colors, ids, first, last, x0, y0, near, paint, width, lists, lengths):  # type: ignore[no-untyped-def]
-    """Copy the Gaussians ids[first:last] beside each other and list those that touch each strip.
+def _gather(splats, colors, members, x0, y0, near, paint, width):  # type: ignore[no-untyped-def]
+    """Copy Gaussians beside each other: without a branch, so that cache misses overlap.
 
-    `near` gets what alpha needs, relative to the tile; `paint` depth and channels, `width` floats
-    apiece; `lists` [STRIPS * CHUNK] positions in the chunk.
+    `near` [CHUNK, 8] gets what alpha needs, relative to the tile, and the reach; `paint` depth and
+    channels, `width` floats apiece.
     """
     channels = colors.shape[1]
-    lengths[:] = 0
-    for i in range(last - first):
-        g = ids[first + i]
-        s = splats[g]
-        x, y = s[X] - np.float32(x0), s[Y] - np.float32(y0)
-        xx, xy, yy = s[CONIC_XX], s[CONIC_XY], s[CONIC_YY]
-        n, p = near[i], paint[i * width : (i + 1) * width]
-        n[0], n[1], n[2], n[3], n[4] = x, y, -HALF * xx, -xy, -HALF * yy
-        n[5] = s[OPACITY]
-        p[0] = s[DEPTH]
+    left, top = np.float32(x0), np.float32(y0)
+    for i in range(len(members)):
+        g = members[i]
+        s, n = splats[g], near[i]
+        n[0], n[1], n[2] = s[X] - left, s[Y] - top, -HALF * s[CONIC_XX]
+        n[3], n[4], n[5] = -s[CONIC_XY], -HALF * s[CONIC_YY], s[OPACITY]
+        n[6] = s[REACH]
+        paint[i * width] = s[DEPTH]
         for k in range(channels):
-            p[1 + k] = colors[g, k]
-        bits = _touched(x, y, xx, xy, yy, s[REACH])
+            paint[i * width + 1 + k] = colors[g, k]
+
+
+@njit(cache=True)
+def _deal(near, count, lists, lengths):  # type: ignore[no-untyped-def]
+    """List the positions [STRIPS, CHUNK] of the gathered Gaussians that touch each strip."""
+    lengths[:] = 0
+    for i in range(count):
+        n = near[i]
+        bits = _touched(n[0], n[1], -(n[2] + n[2]), -n[3], -(n[4] + n[4]), n[6])
         while bits != 0:
             strip = lowest_bit(bits)
             lists[strip, lengths[strip]] = i
@@ -189,14 +195,17 @@ def _blank(background, x0, y0, right, bottom, color, light, depth, last):  # typ
 
 
 @njit(cache=True)
-def _blend_tile(splats, colors, ids, start, end, x0, y0, planes, near, weights, paint, lists, lengths):  # type: ignore[no-untyped-def]
+def _blend_tile(  # type: ignore[no-untyped-def]
+    splats, colors, ids, start, end, x0, y0, planes, near, weights, paint, lists, lengths
+):
     """Draw the Gaussians ids[start:end], nearest first, into the planes of the tile at (x0, y0)."""
     width = paint.size // CHUNK
     flat = near.reshape(-1)
     for first in range(start, end, CHUNK):
         busy = False
-        _deal(splats, colors, ids, first, min(first + CHUNK, end), x0, y0,
-              near, paint, width, lists, lengths)  # fmt: skip
+        count = min(CHUNK, end - first)
+        _gather(splats, colors, ids[first : first + count], x0, y0, near, paint, width)
+        _deal(near, count, lists, lengths)
         for strip in range(STRIPS):
             at = strip * LANES
             if mask(splat(ZERO), load(planes, LIVE + at)) == ALL:

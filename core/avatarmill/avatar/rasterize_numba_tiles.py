@@ -7,7 +7,6 @@ from avatarmill.avatar.rasterize_numba_project import DEPTH
 from avatarmill.avatar.rasterize_rules import TILE
 
 DIGIT_BITS = 11
-PASSES = 3  # 3 x 11 bits cover the 32 bits of a float
 
 
 def tile_grid(width: int, height: int) -> tuple[int, int]:
@@ -21,18 +20,25 @@ def _sort_by_depth(keys, order):  # type: ignore[no-untyped-def]
     size = 1 << DIGIT_BITS
     mask = np.uint32(size - 1)
     source, target = order, np.empty_like(order)
-    for p in range(PASSES):
-        shift = np.uint32(DIGIT_BITS * p)
+    if len(order) == 0:
+        return order
+    lowest, highest = keys[order[0]], keys[order[0]]
+    for i in order:
+        lowest, highest = min(lowest, keys[i]), max(highest, keys[i])
+    shift = np.uint32(0)
+    # Depths of one person differ in their low bits only: mostly two passes instead of three.
+    while shift < 32 and (highest - lowest) >> shift != 0:
         counts = np.zeros(size + 1, np.int64)
         for i in source:
-            counts[((keys[i] >> shift) & mask) + 1] += 1
+            counts[(((keys[i] - lowest) >> shift) & mask) + 1] += 1
         for d in range(size):
             counts[d + 1] += counts[d]
         for i in source:
-            digit = (keys[i] >> shift) & mask
+            digit = ((keys[i] - lowest) >> shift) & mask
             target[counts[digit]] = i
             counts[digit] += 1
         source, target = target, source
+        shift += np.uint32(DIGIT_BITS)
     return source
 
 
