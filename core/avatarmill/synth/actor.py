@@ -27,6 +27,7 @@ from avatarmill.synth.surfaces import Float, Material, sparse_weights
 from avatarmill.synth.teeth import ENAMEL, teeth
 
 EYES = (23, 24)
+_TALLEST = 1.95  # metres; the shape space goes on
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +105,7 @@ def _outer_faces(body: Body, faces: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 def sample_shape(rng: np.random.Generator) -> Float:
     """Shape coefficients [20] of a plausible person."""
-    shape = rng.normal(0, 1, 20)
-    shape[0] = np.clip(shape[0], -1.6, 1.6)
-    return np.clip(shape, -2.2, 2.2).astype(np.float32)
+    return np.clip(rng.normal(0, 1, 20), -2.2, 2.2).astype(np.float32)
 
 
 def age_of(figure: Figure, grey: bool) -> str:
@@ -135,6 +134,9 @@ def sample_actor(rng: np.random.Generator, body: Body | None = None) -> Actor:
     body = body or free_body()
     shape = sample_shape(rng)
     figure = figure_of(body, shape)
+    while figure.height > _TALLEST:
+        shape = sample_shape(rng)
+        figure = figure_of(body, shape)
     grey = bool(rng.random() < 0.16) and figure.height > 1.5
     look = sample_look(rng, "older" if grey else age_of(figure, False))
     return build_actor(body, shape, look, older=grey)

@@ -93,7 +93,8 @@ def _pick_color(rng: np.random.Generator, *, sober: bool) -> Color:
     chance = np.array([likely.get(term, rest) for term in COLOR_TERMS])
     term = str(rng.choice(COLOR_TERMS, p=chance / chance.sum()))
     exemplars = color_exemplars(term)
-    return jitter(rng, exemplars[rng.integers(len(exemplars))])
+    # Dyed cloth is never quite black nor quite white: its folds would not show.
+    return np.clip(jitter(rng, exemplars[rng.integers(len(exemplars))]), 0.09, 0.95)
 
 
 def _sample_cloth(rng: np.random.Generator, *, sober: bool, patterns: float) -> Cloth:

@@ -107,7 +107,8 @@ def _cap(
     azimuth, elevation = spherical(figure, figure.points)
     if style in ("short", "bob", "long") and not plain and rng.random() < 0.45:
         # A fringe: hair that hangs over the forehead.
-        level = level + np.float32(rng.uniform(8, 17)) * np.exp(-((azimuth / 38) ** 6))
+        fringe = np.float32(rng.uniform(8, 17)) * np.exp(-((azimuth / 38) ** 6))
+        level = np.asarray(level + fringe, np.float32)
     # No hairline is a clean curve.
     ragged = 1.3 * np.sin(0.55 * azimuth + np.float32(rng.uniform(0, 6.28)))
     level = np.asarray(level + ragged, np.float32)
