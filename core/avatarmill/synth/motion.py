@@ -393,5 +393,5 @@ def _arms(
         bend = (0.35 if dancing else 0.1) * wander(rng, times, 3, rate=0.5)
         pose[:, wrist] = clamp_joint(bend * [0.4, 0.6, 1.0], wrist)
         start = HAND_STARTS[side]
-        lively = max(plan.lively, 0.15)
+        lively = max(plan.lively, 0.05)
         pose[:, start : start + 15] = finger_rotations(rng, times, side, lively=lively)
