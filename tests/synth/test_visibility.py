@@ -194,7 +194,7 @@ def test_wide_clothes_stand_for_the_body_below(top: str, bottom: str, anchors: A
     normal = anchors.normal.numpy()
     upper = anchors.position.numpy()[:, 1] > anchors.position.numpy()[:, 1].min() + 0.75
     thighs = of_parts(anchors, "left_thigh", "right_thigh") & (normal[:, 2] > 0.7) & upper
-    assert seen[thighs].mean() > 0.9
+    assert seen[thighs].mean() > 0.75  # a coat may part in front of them
     # The cover really lies on the cloth, away from the body but within reach.
     rest = actor.mesh.rest[actor.mesh.faces[covers.face]].astype(np.float64)
     lifted = (rest * covers.barycentric[..., None]).sum(1)
