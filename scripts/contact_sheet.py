@@ -42,11 +42,12 @@ def portrait(actor: Actor, seed: int, scene: Scene) -> NDArray[np.uint8]:
     rng = np.random.default_rng(1000 + seed)
     kind: MotionKind = "walk" if seed % 3 == 0 else "idle"
     motion = sample_motion(rng, 24, FPS, kind, actor.skeleton).take(np.array([12]))
-    # Everybody at one scale, so that children look like children.
-    span, azimuth = 2.14, rng.uniform(-0.55, 0.55)
+    tall = float(actor.mesh.rest[:, 1].max()) - actor.skeleton.sole
+    # Nearly one scale for everybody, so that children look like children.
+    span, azimuth = 1.0 + 0.56 * tall, rng.uniform(-0.55, 0.55)
     focal = 3.5 * HEIGHT
     pelvis = motion.translation[0].astype(np.float64) + actor.skeleton.joints[0]
-    target = np.array([pelvis[0], 0.5 * span - 0.09, pelvis[2]])
+    target = np.array([pelvis[0], 0.5 * span - 0.08, pelvis[2]])
     away = focal * span / HEIGHT
     eye = target + away * np.array([np.sin(azimuth), 0.05, np.cos(azimuth)])
     view = View(pinhole(focal, WIDTH, HEIGHT), look_at(eye, target), WIDTH, HEIGHT)

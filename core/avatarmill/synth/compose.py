@@ -139,6 +139,10 @@ def _shade(f, u, v, planes, faces, vertices, look, eye, light, light_view, shado
         # Small folds: the cloth's normal leans with a noise that sticks to the cloth.
         lean, tilt = noise_pair(px * 13, py * 9, pz * 13)
         nx, ny = nx + 0.30 * (lean - 0.5), ny + 0.30 * (tilt - 0.5)
+    elif material == HAIR and look[2][max(faces[f, 5], 0), 8, 0] > 0.5:
+        # Curls catch the light on all sides.
+        lean, tilt = noise_pair(px * 110, py * 110, pz * 110)
+        nx, ny = nx + 1.8 * (lean - 0.5), ny + 1.8 * (tilt - 0.5)
     length = math.sqrt(nx * nx + ny * ny + nz * nz) + 1e-9
     # Skirts and hair curtains are seen from inside too.
     inside = nx * vx + ny * vy + nz * vz < -0.15 * length and material >= HAIR

@@ -110,7 +110,8 @@ def _cap(
         fringe = np.float32(rng.uniform(8, 17)) * np.exp(-((azimuth / 38) ** 6))
         level = np.asarray(level + fringe, np.float32)
     # No hairline is a clean curve.
-    ragged = 1.3 * np.sin(0.55 * azimuth + np.float32(rng.uniform(0, 6.28)))
+    turn = azimuth + np.float32(rng.uniform(0, 30))
+    ragged = 0.7 * np.sin(0.23 * turn) + 0.5 * np.sin(0.61 * turn)
     level = np.asarray(level + ragged, np.float32)
     values = np.concatenate([figure.points, level[:, None]], axis=1)
     faces, grown = cut(figure.faces[figure.outer], values, level)

@@ -96,7 +96,7 @@ def _beard(figure: Figure) -> Float:
     # The upper edge falls from the ears to the corners of the mouth, and so does the lower one.
     cheek = np.clip((eye[1] - 0.036 - 0.35 * (points[:, 2] - head[2]) - points[:, 1]) / 0.02, 0, 1)
     front = np.clip((points[:, 2] - head[2] - 0.012) / 0.02, 0, 1)
-    throat = np.clip((points[:, 1] - head[1] + 0.052) / 0.03, 0, 1)
+    throat = np.clip((points[:, 1] - eye[1] + 0.140) / 0.02, 0, 1)
     return np.asarray(below * cheek * front * throat * 0.75, np.float32)
 
 
