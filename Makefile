@@ -14,7 +14,7 @@ export SAM2_BUILD_CUDA := 0
 export DS_BUILD_OPS := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check format demo weights bench-raster clean
+.PHONY: help setup test check format demo weights bench-raster bench-synth clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ weights: setup  ## retrain every weight in the repository
 
 bench-raster: setup  ## speed and exactness of the CPU rasterizer
 	.venv/bin/python benchmarks/raster.py
+
+bench-synth: setup  ## frames per second and core of rendered videos and views
+	.venv/bin/python benchmarks/synth.py
 
 clean:  ## remove caches and out/, keep the environments
 	rm -rf out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
