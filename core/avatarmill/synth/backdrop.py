@@ -59,7 +59,7 @@ def _cast(o, x, y, z, scene, near, shadow, foot):  # type: ignore[no-untyped-def
     Args:
         near: places of the boxes and, counted on from them, balls that the ray may meet.
     """
-    kind, size, surfaces, boxes, balls, light = scene
+    kind, size, surfaces, boxes, balls, light, feet = scene
     best, box, ball, face = np.inf, -1, -1, 0
     count = boxes.shape[0]
     ix = 1.0 / (x if abs(x) > 1e-9 else 1e-9)
@@ -88,7 +88,7 @@ def _cast(o, x, y, z, scene, near, shadow, foot):  # type: ignore[no-untyped-def
     px, py, pz = o[0] + best * x, o[1] + best * y, o[2] + best * z
     if ball >= 0:
         b = balls[ball]
-        leaf = 0.35 + 1.1 * noise(px * 9, py * 9, pz * 9)
+        leaf = 0.9 + 1.1 * (noise(px * 9, py * 9, pz * 9) - 0.5) * min(1.0, 0.05 / (foot * best))
         nx, ny, nz = (px - b[0]) / b[3], (py - b[1]) / b[3], (pz - b[2]) / b[3]
         r, g, c = irradiance(light, nx, ny, nz, 1.0)
         return r * b[4] * leaf, g * b[5] * leaf, c * b[6] * leaf
@@ -115,14 +115,33 @@ def _sky(x, y, z, surface):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
+def _contact(x, z, feet):  # type: ignore[no-untyped-def]
+    """Share of the light that is left on the ground beside feet [K, 3] (x, height, z)."""
+    left = 1.0
+    for k in range(feet.shape[0]):
+        dx, dz = x - feet[k, 0], z - feet[k, 2]
+        near = 1.0 - (dx * dx + dz * dz) * (1.0 / (0.19 * 0.19))
+        if near > 0.0:
+            left *= 1.0 - 0.38 * near * near * (1.0 - ramp(0.08, 0.25, feet[k, 1]))
+    return left
+
+
+@njit(cache=True, error_model="numpy")
 def _enclosure(o, x, y, z, t, wall, scene, shadow, foot):  # type: ignore[no-untyped-def]
-    kind, size, surfaces, boxes, balls, light = scene
+    kind, size, surfaces, boxes, balls, light, feet = scene
     px, py, pz = o[0] + t * x, o[1] + t * y, o[2] + t * z
     floor = wall == 1 and y < 0
-    lit = shadow_at(px, py, pz, shadow[0], shadow[1], 0.01) if floor else 1.0
+    lit, touch = 1.0, 1.0
+    if floor:
+        lit = shadow_at(px, py, pz, shadow[0], shadow[1], 0.01)
+        touch = _contact(px, pz, feet)
     if kind == STUDIO:
         # A seamless backdrop: floor and wall are one sheet, a little darker towards the edge.
-        dim = (1.0 - 0.22 * ramp(1.0, 7.0, math.sqrt(px * px + pz * pz))) * (0.72 + 0.28 * lit)
+        dim = (
+            (1.0 - 0.22 * ramp(1.0, 7.0, math.sqrt(px * px + pz * pz)))
+            * (0.72 + 0.28 * lit)
+            * touch
+        )
         return surfaces[0, 0] * dim, surfaces[0, 1] * dim, surfaces[0, 2] * dim
     if not floor and kind != ROOM:
         return _sky(x, y, z, surfaces[1])
@@ -139,7 +158,7 @@ def _enclosure(o, x, y, z, t, wall, scene, shadow, foot):  # type: ignore[no-unt
     s = surfaces[index]
     tr, tg, tb = texture(int(s[6]), pz if wall == 0 else px, pz if wall == 1 else py, s, foot * t)
     r, g, b = irradiance(light, nx, ny, nz, lit)
-    r, g, b = r * tr, g * tg, b * tb
+    r, g, b = r * tr * touch, g * tg * touch, b * tb * touch
     if kind == ROOM:  # corners gather less light
         corner = 0.75 + 0.25 * ramp(0.0, 0.5, py) if not floor else 1.0
         return r * corner, g * corner, b * corner
@@ -202,7 +221,8 @@ def paint_backdrop(camera, scene, shadow, step, out):  # type: ignore[no-untyped
 
     Args:
         camera: (eye [3], camera-to-world rotation, inverse intrinsics).
-        scene: (kind, size, surfaces, boxes, balls, light) as in `Scene` and `Light.packed`.
+        scene: (kind, size, surfaces, boxes, balls, light, feet) as in `Scene`, `Light.packed`
+            and `Cast.feet`.
         shadow: (light view, closeness) as in `shadow_at`.
     """
     eye, turn, lens = camera

@@ -16,6 +16,7 @@ from avatarmill.synth.surfaces import Float, skin
 
 Array = NDArray[np.float64]
 _JOINTS = 55
+_FEET = (7, 8, 10, 11)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,8 @@ class Cast:
     """[P, ...] the looks: `ActorMesh.axes`, `cloth` and `head` of every actor."""
     transforms: Float
     """[frames, 55 P + 1, 3, 4] world from rest."""
+    ankles: Float
+    """[P, 4, 3] rest joints of ankles and balls of the feet."""
     moving: tuple[NDArray[np.int64], ...]
     moves: tuple[Float, ...]
     expressions: tuple[Float, ...]
@@ -98,6 +101,12 @@ class Cast:
             np.array_equal(track[frame], track[frame - 1])
             for track in (self.transforms, *self.expressions)
         )
+
+    def feet(self, frame: int) -> Float:
+        """World places [4 P, 3] of ankles and balls of the feet, where the ground is darker."""
+        own = self.transforms[frame, :-1].reshape(self.people, _JOINTS, 3, 4)[:, _FEET]
+        feet: Float = np.einsum("pjrc,pjc->pjr", own[..., :3], self.ankles) + own[..., 3]
+        return feet.reshape(-1, 3)
 
     def points(self, frame: int) -> Float:
         """World points [V, 3] of one frame: expressions, linear blend skinning, then cloth."""
@@ -183,6 +192,9 @@ def merge_cast(
         cloth=np.stack([actor.mesh.cloth for actor in actors]),
         head=np.stack([actor.mesh.head for actor in actors]),
         transforms=_transforms(body, actors, motions, props),
+        ankles=np.stack([actor.skeleton.joints[list(_FEET)] for actor in actors]).astype(
+            np.float32
+        ),
         moving=tuple(actors[p].mesh.moving + points[p] for p in people),
         moves=tuple(actor.mesh.moves for actor in actors),
         expressions=tuple(motion.expression for motion in motions),

@@ -60,7 +60,7 @@ class WildConfig:
     framing: Framing = "mixed"
     """full: head to shoes; half: head to hips; mixed: one clip in four is half."""
     motions: tuple[MotionKind, ...] = get_args(MotionKind)
-    places: tuple[SceneKind, ...] = ("room", "street")
+    places: tuple[SceneKind, ...] = ("room", "hall", "street", "park")
     render: RenderConfig = field(default_factory=RenderConfig)
 
     def __post_init__(self) -> None:

@@ -103,6 +103,8 @@ class _Posed:
     """[V, 12] world point, unit normal, rest point, paint: together what shading reads."""
     shadow: tuple[Array, Float]
     """`shadow_map`."""
+    feet: Float
+    """`Cast.feet`."""
 
 
 def _pose(cast: Cast, frame: int, scene: Scene, config: RenderConfig) -> _Posed:
@@ -110,10 +112,11 @@ def _pose(cast: Cast, frame: int, scene: Scene, config: RenderConfig) -> _Posed:
     normals = np.empty_like(points)
     accumulate_normals(points, cast.faces, normals)
     shadow = shadow_map(points, cast.faces, scene.light.direction, config.shadow_size)
-    return _Posed(np.concatenate([points, normals, cast.rest, cast.paint], axis=1), shadow)
+    vertices = np.concatenate([points, normals, cast.rest, cast.paint], axis=1)
+    return _Posed(vertices, shadow, cast.feet(frame))
 
 
-def _backdrop(view: View, scene: Scene, shadow: tuple[Array, Float], step: int) -> Float:
+def _backdrop(view: View, scene: Scene, posed: _Posed, step: int) -> Float:
     """Linear colours [h, w, 3] behind the cast, one every `step` pixels."""
     behind = np.empty(((view.height - 1) // step + 2, (view.width - 1) // step + 2, 3), np.float32)
     place = (
@@ -123,9 +126,10 @@ def _backdrop(view: View, scene: Scene, shadow: tuple[Array, Float], step: int) 
         scene.boxes,
         scene.balls,
         scene.light.packed(),
+        posed.feet,
     )
     lens = np.linalg.inv(view.intrinsics)
-    paint_backdrop((view.eye, view.turn, lens), place, shadow, step, behind)
+    paint_backdrop((view.eye, view.turn, lens), place, posed.shadow, step, behind)
     soft = np.empty_like(behind)
     soften(behind, soft)
     return soft
@@ -162,7 +166,7 @@ def _render_frame(
         (view.eye, 0.6 / float(view.intrinsics[0, 0])),
         scene.light.packed(),
         posed.shadow,
-        (_backdrop(view, scene, posed.shadow, config.backdrop_step), config.backdrop_step),
+        (_backdrop(view, scene, posed, config.backdrop_step), config.backdrop_step),
         image,
         masks,
     )

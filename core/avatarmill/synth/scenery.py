@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from avatarmill.synth.shading import fract, noise2
 
 Array = NDArray[np.float64]
-SceneKind = Literal["room", "street", "studio"]
+SceneKind = Literal["room", "hall", "street", "park", "studio"]
 ROOM, STREET, STUDIO = range(3)
 TEXTURES = 9
 """plain, windows, shelves, picture, brick, planks, stripes, tiles, rough."""
@@ -66,7 +66,9 @@ def _color(rng: np.random.Generator, low: float, high: float, vivid: float) -> A
 
 def sample_light(rng: np.random.Generator, kind: SceneKind) -> Light:
     """A key light from above and a hemisphere whose ratio varies from overcast to hard sun."""
-    azimuth = rng.uniform(-1.3, 1.3) if kind != "street" else rng.uniform(-np.pi, np.pi)
+    azimuth = (
+        rng.uniform(-1.3, 1.3) if kind not in ("street", "park") else rng.uniform(-np.pi, np.pi)
+    )
     height = np.radians(rng.uniform(35, 65))
     direction = np.array(
         [np.sin(azimuth) * np.cos(height), np.sin(height), np.cos(azimuth) * np.cos(height)]
@@ -92,7 +94,8 @@ def sample_scene(rng: np.random.Generator, kind: SceneKind, *, extent: float = 0
         return Scene(
             STUDIO, np.array([8.0, 6.0, 8.0]), surfaces, np.zeros((0, 14)), np.zeros((0, 7)), light
         )
-    return (_room if kind == "room" else _street)(rng, light, extent)
+    builders = {"room": _room, "hall": _hall, "street": _street, "park": _park}
+    return builders[kind](rng, light, extent)
 
 
 def _surface(rng: np.random.Generator, low: float, high: float, kinds: list[int]) -> Array:
@@ -112,6 +115,38 @@ def _room(rng: np.random.Generator, light: Light, extent: float) -> Scene:
     return Scene(
         ROOM, size, np.stack([floor, *walls, ceiling]), np.stack(boxes), np.zeros((0, 7)), light
     )
+
+
+def _hall(rng: np.random.Generator, light: Light, extent: float) -> Scene:
+    """A shop or a gym: wide, high, bright, with rows of racks, pillars and mats."""
+    size = np.array([rng.uniform(7, 12), rng.uniform(4, 6.5), rng.uniform(7, 12)])
+    size[[0, 2]] = np.maximum(size[[0, 2]], extent + 3.0)
+    wall = _surface(rng, 0.6, 0.95, [PLAIN, PLAIN, BRICK, TILES])
+    floor = _surface(rng, 0.3, 0.7, [PLANKS, PLANKS, TILES, PLAIN])
+    ceiling = np.array([*_color(rng, 0.75, 0.95, 0.02), *_color(rng, 0.4, 0.6, 0.02), TILES, 2.0])
+    clear = extent + 1.0
+    boxes = [_hanging(rng, size) for _ in range(rng.integers(2, 6))]
+    turn = rng.random() < 0.5
+    for side in (-1, 1):
+        for away in np.arange(clear, size[2 if turn else 0] - 0.6, rng.uniform(2.0, 3.0)):
+            half = np.array([0.3, rng.uniform(0.7, 1.1), rng.uniform(1.0, 2.5)])
+            along = rng.uniform(-0.5, 0.5) * size[0 if turn else 2]
+            place = np.array([side * away, half[1], along])
+            if turn:
+                place, half = place[[2, 1, 0]], half[[2, 1, 0]]
+            colors = [*_color(rng, 0.2, 0.85, 0.2), *_color(rng, 0.2, 0.85, 0.2)]
+            kind = rng.choice([SHELVES, SHELVES, STRIPES, PLAIN])
+            boxes.append(np.array([*place, *half, *colors, kind, rng.uniform(0.8, 1.6)]))
+    for corner in ((-1, -1), (-1, 1), (1, -1), (1, 1)):
+        spot = np.array([0.62 * size[0] * corner[0], size[1] / 2, 0.62 * size[2] * corner[1]])
+        boxes.append(np.array([*spot, 0.2, size[1] / 2, 0.2, *wall[:6], PLAIN, 1.0]))
+    return Scene(
+        ROOM, size, np.stack([floor, *[wall] * 4, ceiling]), np.stack(boxes), _no_balls(), light
+    )
+
+
+def _no_balls() -> Array:
+    return np.zeros((0, 7))
 
 
 def _on_wall(rng: np.random.Generator, size: Array, half: Array) -> tuple[Array, Array]:
@@ -174,6 +209,39 @@ def _street(rng: np.random.Generator, light: Light, extent: float) -> Scene:
         np.array(balls).reshape(-1, 7),
         light,
     )
+
+
+def _park(rng: np.random.Generator, light: Light, extent: float) -> Scene:
+    """A lawn or sand between trees, with benches and a far row of bushes."""
+    open_street = _street(rng, light, extent)
+    ground, *others = open_street.surfaces
+    if rng.random() < 0.7:
+        ground = np.array([0.05, 0.13, 0.03, 0.11, 0.21, 0.05, ROUGH, rng.uniform(0.8, 2.0)])
+    else:
+        ground = np.array([0.42, 0.33, 0.20, 0.55, 0.46, 0.30, ROUGH, rng.uniform(0.8, 2.0)])
+    clear = max(extent - 3.0, 0.0)
+    boxes, balls = [], []
+    for angle in np.linspace(0, 2 * np.pi, int(rng.integers(8, 14)), endpoint=False):
+        turn, away = angle + rng.uniform(-0.25, 0.25), clear + rng.uniform(5, 22)
+        spot = np.array([away * np.sin(turn), 0.0, away * np.cos(turn)])
+        green = np.array([0.05, 0.14, 0.03]) * rng.uniform(0.5, 1.7) * rng.uniform(0.7, 1.3, 3)
+        tall, wide = rng.uniform(2.0, 3.6), rng.uniform(0.8, 1.5)
+        for _ in range(3):  # a crown of several balls is not round
+            shift = rng.uniform(-0.6, 0.6, 3) * wide
+            balls.append([*(spot + [0, tall, 0] + shift), wide * rng.uniform(0.6, 1.0), *green])
+        bark = [0.06, 0.04, 0.025, 0.05, 0.03, 0.02, PLANKS, 1.0]
+        boxes.append([*(spot + [0, tall / 2, 0]), 0.13, tall / 2, 0.13, *bark])
+    for angle in rng.uniform(0, 2 * np.pi, 10):  # bushes at the far end
+        far, wide = rng.uniform(26, 36), rng.uniform(2.5, 4.5)
+        green = np.array([0.06, 0.12, 0.05]) * rng.uniform(0.6, 1.3)
+        balls.append([far * np.sin(angle), 0.3 * wide, far * np.cos(angle), wide, *green])
+    for angle in rng.uniform(0, 2 * np.pi, int(rng.integers(1, 4))):
+        away = clear + rng.uniform(4.5, 8)
+        seat = [away * np.sin(angle), 0.24, away * np.cos(angle)]
+        wood = [*_color(rng, 0.2, 0.5, 0.08), *_color(rng, 0.2, 0.5, 0.08), PLANKS, 1.0]
+        boxes.append([*seat, 0.9, 0.24, 0.25, *wood])
+    surfaces = np.stack([ground, *others])
+    return Scene(STREET, open_street.size, surfaces, np.array(boxes), np.array(balls), light)
 
 
 @njit(cache=True, error_model="numpy")
