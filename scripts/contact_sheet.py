@@ -19,6 +19,7 @@ from avatarmill.synth.staging import look_at, pinhole
 
 OUT = Path(__file__).parents[1] / "docs/actors.jpg"
 COLUMNS, ROWS = 8, 3
+FIRST_SEED = 100
 WIDTH, HEIGHT = 200, 400
 MOST_BYTES = 400_000
 FPS = 30.0
@@ -80,6 +81,7 @@ if __name__ == "__main__":
     arguments = sys.argv[1:]
     raise SystemExit(
         main(
-            Path(arguments[0]) if arguments else OUT, int(arguments[1]) if len(arguments) > 1 else 0
+            Path(arguments[0]) if arguments else OUT,
+            int(arguments[1]) if len(arguments) > 1 else FIRST_SEED,
         )
     )

@@ -106,7 +106,7 @@ def belt(figure: Figure, cut: Cut, under: Float) -> Surface:
     axis = figure.joints[PELVIS] * [0, 1, 1]
     trunk = under[np.abs(under[:, 0]) < 0.3 * figure.height / 1.7]
     middle = cut.waist - 0.016
-    radius = outline(trunk, axis, middle, angles)
+    radius = outline(trunk, axis, middle, angles, half=0.022)
     rise = np.array([-0.021, -0.020, -0.012, 0.012, 0.020, 0.021])
     out = np.array([-0.008, 0.003, 0.006, 0.006, 0.003, -0.008])
     reach = radius + out[:, None]
@@ -170,10 +170,15 @@ def _finish(
 
 
 def outline(
-    points: Float, axis: NDArray[np.floating], height: float, angles: NDArray[np.float64]
+    points: Float,
+    axis: NDArray[np.floating],
+    height: float,
+    angles: NDArray[np.float64],
+    *,
+    half: float = 0.035,
 ) -> NDArray[np.float64]:
-    """Radius [M] of the convex outline of a slice of points in each direction from an axis."""
-    slab = points[np.abs(points[:, 1] - height) < 0.035][:, [0, 2]] - axis[[0, 2]]
+    """Radius [M] of the convex outline of a slice, `half` metres up and down, seen from an axis."""
+    slab = points[np.abs(points[:, 1] - height) < half][:, [0, 2]] - axis[[0, 2]]
     hull = ConvexHull(slab)
     rays = np.stack([np.sin(angles), np.cos(angles)], axis=-1)
     towards = rays @ hull.equations[:, :2].T

@@ -132,9 +132,11 @@ def _dress_coat(figure: Figure, look: Look, rng: np.random.Generator, outfit: Ou
     fit = 0.022 + 0.018 * look.fit
     gap = 0.0
     if look.open_coat:
-        shirt = top_level(figure, sleeve=0.1, hem=crotch_height(figure), neck=0.005)
-        flat = np.full(len(shirt), 0.007, np.float32)
-        under = shell(figure, shirt, flat, Material.SHIRT, steps=16)
+        low = crotch_height(figure) + 0.01
+        shirt = top_level(figure, sleeve=0.1, hem=low, neck=0.005)
+        # Close above, so that the coat goes over it; loose below, over the trousers.
+        close = top_clearance(figure, fit=0.016, hem=low, sleeve=0.1) - np.float32(0.004)
+        under = shell(figure, shirt, close, Material.SHIRT, steps=16)
         outfit.surfaces += [under, *bands(figure, under, {"neck": RIB, "hem": HEM})]
         gap = rng.uniform(0.045, 0.085) * figure.height / 1.7
         level = np.minimum(level, front_opening(figure, gap))
@@ -224,7 +226,7 @@ def _dress_bottom(figure: Figure, look: Look, rng: np.random.Generator, outfit: 
     share = rng.uniform(0.3, 0.55) if look.bottom == "shorts" else rng.uniform(0.96, 1.03)
     hem = _between(figure, share)
     # What the top covers is left out, or it would poke through.
-    start = min(waist, max(outfit.top_hem + 0.05, crotch_height(figure) + 0.05))
+    start = min(waist, max(outfit.top_hem, crotch_height(figure)) + 0.075)
     level = leg_level(figure, waist=start, hem=hem)
     clearance = np.full(len(figure.points), 0.008 + 0.004 * look.fit, np.float32)
     surface = shell(figure, level, clearance, Material.BOTTOM, steps=6)
