@@ -49,14 +49,14 @@ def noise(x, y, z):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, inline="always")
 def _hash_pair(x, y, z):  # type: ignore[no-untyped-def]
-    """Two numbers in 0..1 for three integers."""
+    """Two numbers in 0..1 for three integers; numba's products of uint32 have 64 bits."""
     h = np.uint32(x) * np.uint32(374761393) + np.uint32(y) * np.uint32(668265263)
     h = h + np.uint32(z) * np.uint32(2147483647)
     h = (h ^ (h >> np.uint32(13))) * np.uint32(1274126177)
     h = h ^ (h >> np.uint32(16))
     return (
         float(h & np.uint32(0xFFFF)) * (1.0 / 65535.0),
-        float(h >> np.uint32(16)) * (1.0 / 65535.0),
+        float((h >> np.uint32(16)) & np.uint32(0xFFFF)) * (1.0 / 65535.0),
     )
 
 
