@@ -10,12 +10,16 @@ from avatarmill.synth.motion import Motion, MotionKind, sample_motion
 
 SIMULATION_FPS = 30.0
 """Motions are computed at no less than this rate, whatever rate is rendered."""
+# Frames with times of their own show the nearest of these steps.
 _UNEVEN_FPS = 240.0
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Frames of a clip as steps of a simulation."""
+    """Frames of a clip as steps of a simulation.
+
+    Gaits and gestures are planned on even steps; frames of slow or uneven clips pick some of them.
+    """
 
     steps: NDArray[np.intp]
     """[F] the simulated step that each frame shows."""
@@ -49,6 +53,13 @@ class Clock:
 def perform(
     rng: np.random.Generator, actor: Actor, kinds: tuple[MotionKind, ...], clock: Clock
 ) -> Motion:
-    """A motion of one of the kinds, simulated finely and thinned to the wanted frames."""
+    """A motion of one of the kinds, simulated finely and thinned to the wanted frames.
+
+    Args:
+        rng: consumed.
+        actor: who moves.
+        kinds: one of them is drawn.
+        clock: the frames.
+    """
     kind = kinds[int(rng.integers(len(kinds)))]
     return clock.look(sample_motion(rng, clock.num_steps, clock.rate, kind, actor.skeleton))

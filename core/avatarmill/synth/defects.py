@@ -64,6 +64,7 @@ def draw_defects(rng: np.random.Generator, num_frames: int) -> tuple[DefectKind,
     """
     if rng.random() < 0.125:
         return ()
+    # A whole ranking that fits together first, then its head: every defect is as likely.
     drawn: list[DefectKind] = []
     for index in rng.permutation(len(DEFECTS)):
         name = DEFECTS[int(index)]
@@ -172,6 +173,8 @@ def _rate(rng: np.random.Generator, defects: Sequence[DefectKind], fps: float) -
 def _uneven(rng: np.random.Generator, seconds: float, fps: float) -> Timing:
     """Times of frames that come early or late, some of them dropped."""
     step = _UNEVEN_SCALE / fps
+    # Frames sit near a regular grid, as cameras aim at one; at most 0.36 of a step is lost between
+    # neighbours, so times ascend.
     grid = np.arange(max(2, round(seconds * fps)))
     kept = np.concatenate([grid[:1], grid[1:][rng.random(len(grid) - 1) >= _DROPPED]])
     late = rng.uniform(-_JITTER, _JITTER, len(kept))

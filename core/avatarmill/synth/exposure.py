@@ -26,7 +26,14 @@ class Exposure:
 
 
 def expose(take: Take, form: Format, render: RenderConfig) -> Iterator[Exposure]:
-    """Render the frames of a shot in order, a few at a time."""
+    """Render the frames of a shot in order, a few at a time.
+
+    Args:
+        take: the shot.
+        form: format of the clip; interlaced frames take two instants each.
+        render: quality.
+    """
+    # The chunk is even, so both fields of a frame are in one.
     for start in range(0, len(take.views), _CHUNK):
         instants = np.arange(start, min(start + _CHUNK, len(take.views)))
         rendered = render_cast(
@@ -47,6 +54,7 @@ def expose(take: Take, form: Format, render: RenderConfig) -> Iterator[Exposure]
 
 def weave(first: Bytes, second: Bytes, order: str) -> Bytes:
     """One interlaced picture of two instants: rows 0, 2, ... of the first if `order` is tff."""
+    # The stored rows of a broadcast frame were scanned half a frame time apart.
     woven = first.copy()
     late = 1 if order == "tff" else 0
     woven[late::2] = second[late::2]

@@ -58,7 +58,17 @@ def synth_film(seed: int, config: FilmConfig | None = None) -> SynthFilm:
 
 
 class Film:
-    """A planned clip: `frames` renders it once, in order, and `truth` then says what was in it."""
+    """A planned clip: `frames` renders it, in order, and `truth` then says what was in it.
+
+    Only a few frames are in memory at a time; masks are kept as bits.
+
+    Args:
+        seed: makes the clip.
+        config: what is wanted.
+
+    Raises:
+        ValueError: the clip is too short for its shot boundaries.
+    """
 
     def __init__(self, seed: int, config: FilmConfig | None = None) -> None:
         self.seed = seed
@@ -72,6 +82,8 @@ class Film:
             width=wild.width,
             height=wild.height,
         )
+        # The same stream as `synth_wild`: a defect that does not touch people and cameras, such as
+        # captions or rotation, leaves them as they are without it.
         rng = np.random.default_rng([seed, 1])
         self.takes = stage_film(rng, wild, self.form, self.config.defects)
         self.actors = {
@@ -93,6 +105,7 @@ class Film:
                 for row, take in enumerate(self.takes)
                 if take.shot.begin <= frame < take.shot.end
             }
+            # A dissolve renders two shots; only the one with the larger share is recorded.
             for row, exposure in seen.items():
                 shot = self.takes[row].shot
                 if shot.first <= frame <= shot.last:

@@ -94,7 +94,13 @@ def sample_letterbox(rng: np.random.Generator, width: int, height: int) -> Lette
 def sample_texts(
     rng: np.random.Generator, num_frames: int, width: int, height: int
 ) -> tuple[Text, ...]:
-    """One to three lines of different styles: subtitles below, titles over people, watermarks."""
+    """One to three lines of different styles: subtitles below, titles over people, watermarks.
+
+    Args:
+        rng: consumed.
+        num_frames: of the clip; titles and watermarks stay for all of it.
+        width, height: of the upright picture, bars included.
+    """
     styles = list(rng.permutation(np.array(get_args(TextStyle), object)))
     texts = []
     for style in styles[: int(rng.integers(1, 4))]:
@@ -143,6 +149,7 @@ def draw_text(picture: Bytes, text: Text) -> None:
     left, top, right, bottom = text.box
     region = Image.fromarray(picture[top:bottom, left:right].copy())
     if text.plate is not None:
+        # Opaque, as broadcasters set it: what is behind is lost, not dimmed.
         region.paste(text.plate, (0, 0, right - left, bottom - top))
     margin = _margin(text.size)
     ImageDraw.Draw(region).text(

@@ -73,6 +73,7 @@ def _joined(solids: list[Solid]) -> Solid:
     )
 
 
+# Faces need no orientation: things are drawn from both sides.
 def block(low: tuple[float, float, float], high: tuple[float, float, float], color: Array) -> Solid:
     """An axis-aligned box."""
     corners = np.array(np.meshgrid(*zip(low, high, strict=True), indexing="ij")).reshape(3, 8).T
@@ -191,6 +192,7 @@ def sample_occluder(
     kind: PropKind = kinds[int(rng.integers(len(kinds)))]
     solid = _MAKERS[kind](rng)
     eyes = np.array([_eye(view) for camera in cameras for view in camera])
+    # Tried until neither camera nor people run through it; in tight places the best try stands.
     best, chosen = -np.inf, (0.0, 0.0, 0)
     for _ in range(_TRIES):
         frame = int(rng.integers(len(cameras[0])))

@@ -82,6 +82,7 @@ def first_anchors(count: int) -> Anchors:
     return load_anchors(free_body(), count)
 
 
+# A second pass over the poses, so that the renderer needs to know nothing of anchors.
 def _visibility(
     take: Take,
     motions: list[Motion],

@@ -61,7 +61,7 @@ def wild_views(
     width: int,
     height: int,
     times: Array | None = None,
-    turn: float = 0.0,
+    azimuth: float | None = None,
 ) -> list[View]:
     """A hand-held camera that follows an actor: slow orbit, sway, shake and a drifting distance.
 
@@ -72,7 +72,8 @@ def wild_views(
         framing: what of the body is seen.
         width, height: of the picture.
         times: [F] seconds of the frames; evenly at the motion's rate by default.
-        turn: radians around the actor, added to the camera's random direction.
+        azimuth: radians by which the camera stands beside the +z axis in the middle of the shot;
+            drawn by default.
 
     Returns:
         One view a frame, all with the same intrinsics.
@@ -86,14 +87,15 @@ def wild_views(
     distance = max(distance, focal * min(span, 0.95) / (0.95 * width))
     sway = wander(rng, times, 6, rate=0.22)
     shake = wander(rng, times, 3, rate=2.2) * 0.004
-    azimuth = turn + rng.normal(0, 0.55) + rng.normal(0, 0.10) * (times - times.mean())
-    azimuth = azimuth + rng.uniform(0.0, 0.10) * sway[:, 0]
+    around = rng.normal(0, 0.55) if azimuth is None else azimuth
+    turn = around + rng.normal(0, 0.10) * (times - times.mean())
+    turn = turn + rng.uniform(0.0, 0.10) * sway[:, 0]
     away = distance * (1 + 0.07 * sway[:, 1])
     rise = distance * np.tan(np.clip(rng.normal(0.04, 0.09), -0.12, 0.3))
     pelvis = _pelvis(actor, motion)
     target = np.stack([pelvis[:, 0], np.full(len(times), middle), pelvis[:, 2]], axis=-1)
     target += 0.04 * span * sway[:, 2:5] + shake
-    offset = np.stack([np.sin(azimuth), np.zeros_like(azimuth), np.cos(azimuth)], axis=-1)
+    offset = np.stack([np.sin(turn), np.zeros_like(turn), np.cos(turn)], axis=-1)
     eyes = target + away[:, None] * offset
     eyes[:, 1] = np.maximum(middle + rise + 0.05 * sway[:, 5], 0.25)
     lens = pinhole(focal, width, height)
@@ -109,7 +111,7 @@ def group_views(
     width: int,
     height: int,
     times: Array,
-    turn: float = 0.0,
+    azimuth: float,
 ) -> list[View]:
     """A hand-held camera that stays where it sees all actors all the time.
 
@@ -120,7 +122,7 @@ def group_views(
         framing: what of the bodies is seen, if they stand close enough for it.
         width, height: of the picture.
         times: [F] seconds of the frames.
-        turn: radians by which the camera stands beside the +z axis.
+        azimuth: radians by which the camera stands beside the +z axis.
 
     Returns:
         One view a frame, all with the same intrinsics.
@@ -130,7 +132,7 @@ def group_views(
         [_pelvis(a, m)[:, [0, 2]] for a, m in zip(actors, motions, strict=True)]
     )
     centre = 0.5 * (pelvis.min(0) + pelvis.max(0))
-    away = np.array([np.sin(turn), np.cos(turn)])
+    away = np.array([np.sin(azimuth), np.cos(azimuth)])
     aside = (pelvis - centre) @ np.array([away[1], -away[0]])
     towards = float(((pelvis - centre) @ away).max())
     subjects = np.array([_subject(actor, framing) for actor in actors])
@@ -142,7 +144,7 @@ def group_views(
     sway, shake = wander(rng, times, 4, rate=0.2), wander(rng, times, 3, rate=2.2) * 0.004
     target = np.array([centre[0], 0.5 * (low + high), centre[1]])
     targets = target + shake + 0.03 * sway[:, :3]
-    angle = turn + rng.uniform(0, 0.04) * sway[:, 3]
+    angle = azimuth + rng.uniform(0, 0.04) * sway[:, 3]
     offset = np.stack([np.sin(angle), np.zeros_like(angle), np.cos(angle)], axis=-1)
     eyes = targets + distance * offset
     eyes[:, 1] = max(target[1] + distance * np.tan(rng.uniform(-0.03, 0.12)), 0.4)

@@ -70,7 +70,13 @@ def stage_film(
 
 
 def _places(rng: np.random.Generator, form: Format, *, crowd: int) -> list[_Place]:
-    """Cast the shots and put those of one place together."""
+    """Cast the shots and put those of one place together.
+
+    Args:
+        rng: consumed.
+        form: format of the clip, with its boundaries.
+        crowd: people in each shot.
+    """
     shots = shots_between(form.num_frames, form.boundaries)
     actors = tuple(sample_actor(rng) for _ in range(crowd))
     places = [_Place((shots[0],), tuple(range(crowd)), actors)]
@@ -134,27 +140,34 @@ def _cameras(
     width, height = form.inner
     cameras: list[list[View]] = []
     crops: list[Crop] = []
-    turn = 0.0
     for index, shot in enumerate(place.shots):
-        if index:
-            turn += rng.choice([-1, 1]) * rng.uniform(0.9, 1.5)
         span = place.instants(shot, form.fields)
         times = clock.times[span]
         framing = _framing(rng, config, half=half)
         seen = [motion.take(np.arange(span.start, span.stop)) for motion in motions]
         size = {"width": width, "height": height}
+        azimuth = None
+        if index:
+            # Editors keep 30 degrees between cameras of one scene; less reads as a jump.
+            azimuth = _azimuth(cameras[-1][-1]) + rng.choice([-1, 1]) * rng.uniform(0.7, 1.5)
         if len(seen) > 1:
-            lean = turn + rng.uniform(-0.35, 0.35)
+            around = rng.uniform(-0.35, 0.35) if azimuth is None else azimuth
             views = group_views(
-                rng, place.actors, seen, framing=framing, times=times, turn=lean, **size
+                rng, place.actors, seen, framing=framing, times=times, azimuth=around, **size
             )
         else:
             views = wild_views(
-                rng, place.actors[0], seen[0], framing=framing, times=times, turn=turn, **size
+                rng, place.actors[0], seen[0], framing=framing, times=times, azimuth=azimuth, **size
             )
         cameras.append(views)
         crops.append(framing)
     return cameras, crops
+
+
+def _azimuth(view: View) -> float:
+    """Radians by which a camera stands beside the +z axis of what it looks at."""
+    forward = view.world_to_camera[2, :3]
+    return float(np.arctan2(-forward[0], -forward[2]))
 
 
 def _framing(rng: np.random.Generator, config: WildConfig, *, half: bool) -> Crop:
@@ -177,12 +190,15 @@ def _pair(
             )
             for actor, side in zip(actors, rng.permutation([-1, 1]), strict=True)
         )
+    # Their paths run side by side in opposite directions, mirrored at the origin, so they meet half
+    # way; the angle to the picture's plane makes one grow and the other shrink.
     seconds = clock.num_steps / clock.rate
     length = min(max(_STROLL * seconds, 1.4), _HURRY * seconds, 2.8)
     gap, angle = rng.uniform(0.30, 0.42), rng.uniform(-0.6, 0.6)
     along = np.array([np.cos(angle), np.sin(angle)])
     aside = np.array([-along[1], along[0]])
     walks = []
+    # Who comes from the left is drawn: the first person is not always in front.
     for actor, side in zip(actors, rng.permutation([-1, 1]), strict=True):
         start = side * (gap * aside - 0.5 * length * along)
         stop = side * (gap * aside + 0.5 * length * along)

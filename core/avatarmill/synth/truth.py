@@ -155,6 +155,7 @@ def write_truth(path: Path, clip: ClipTruth) -> None:
     pts = clip.pts_seconds
     for number, person in enumerate(clip.people):
         target = person_file(path, number)
+        # numpy appends .npz to any other ending.
         partial = target.with_name(f".{target.stem}.partial.npz")
         np.savez_compressed(
             partial,
