@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from avatarmill.pipeline.analyse import AnalyseConfig, analyse
 from avatarmill.pipeline.boxes import track_boxes
@@ -14,7 +15,8 @@ from avatarmill.pipeline.decode import DecodeConfig
 from avatarmill.pipeline.people import People, PeopleConfig, find_people, people_child, tracks_of
 from avatarmill.pipeline.second_look import look_distance, wide_boxes
 from avatarmill.pipeline.steadiness import body_size, core_motion, measure
-from avatarmill.pipeline.types import Float, Frames, Landmarks, Reason, Reject
+from avatarmill.pipeline.types import Bytes, Float, Frames, Landmarks, Reason, Reject
+from avatarmill.pipeline.verdict import judge, rows_of
 
 HEIGHT, WIDTH = 360, 640
 
@@ -43,17 +45,26 @@ def masks_of(landmarks: Landmarks) -> np.ndarray[tuple[int, int, int], np.dtype[
     return np.full((len(landmarks.body), HEIGHT, WIDTH), 255, np.uint8)
 
 
-def judged(landmarks: Landmarks, **config: float) -> People | Reject:
-    pts = np.arange(len(landmarks.body)) * 0.1
-    return tracks_of(landmarks, masks_of(landmarks), pts, PeopleConfig(**config))  # type: ignore[arg-type]
+Judged = tuple[NDArray[np.int64], Landmarks] | Reject
 
 
-def rows_kept(found: People | Reject) -> list[list[int]]:
-    assert isinstance(found, People), found
-    return [track.frame_indices.tolist() for track in found.tracks]
+def judged(landmarks: Landmarks, masks: Bytes | None = None) -> Judged:
+    """The verdict on a figure where it was found."""
+    pts = np.arange(len(landmarks.body), dtype=np.float64) * 0.1
+    rows = np.flatnonzero(np.isfinite(landmarks.body[:, 0, 0]))
+    masks = masks_of(landmarks) if masks is None else masks
+    return judge(rows_of(landmarks, rows), masks[rows], rows, pts, PeopleConfig())
 
 
-def reason(found: People | Reject) -> Reason:
+def rows_kept(landmarks: Landmarks) -> list[int]:
+    """Rows of the shot, not of the figure."""
+    found = judged(landmarks)
+    assert not isinstance(found, Reject), found
+    rows: list[int] = np.flatnonzero(np.isfinite(landmarks.body[:, 0, 0]))[found[0]].tolist()
+    return rows
+
+
+def reason(found: Judged | People) -> Reason:
     assert isinstance(found, Reject), found
     return found.reason
 
@@ -64,27 +75,24 @@ def without(landmarks: Landmarks, rows: list[int]) -> Landmarks:
     return replace(landmarks, body=body)
 
 
-def test_a_steady_person_is_one_track() -> None:
+def test_a_steady_person_is_kept_whole() -> None:
     found = judged(standing(20))
-    assert rows_kept(found) == [list(range(20))]
-    assert isinstance(found, People)
-    assert found.tracks[0].landmarks.body.shape == (20, 33, 4)
-    assert found.masks[0].shape == (20, HEIGHT, WIDTH)
+    assert not isinstance(found, Reject)
+    assert found[0].tolist() == list(range(20))
+    assert found[1].body.shape == (20, 33, 4)
 
 
-def test_a_short_gap_is_bridged_and_a_long_one_splits() -> None:
-    assert rows_kept(judged(without(standing(20), [9, 10]))) == [[*range(9), *range(11, 20)]]
-    assert rows_kept(judged(without(standing(30), [12, 13, 14, 15]))) == [
-        list(range(12)),
-        list(range(16, 30)),
-    ]
+def test_a_gap_is_bridged_and_short_runs_beside_a_long_gap_are_left_out() -> None:
+    assert rows_kept(without(standing(20), [9, 10])) == [*range(9), *range(11, 20)]
+    assert rows_kept(without(standing(30), [*range(12, 16)])) == [*range(12), *range(16, 30)]
+    assert rows_kept(without(standing(30), [*range(12, 28)])) == list(range(12))
 
 
-def test_a_jump_to_another_figure_splits() -> None:
+def test_what_jumps_away_for_a_moment_is_left_out() -> None:
     landmarks = standing(20)
-    landmarks.body[10:, :, 0] += 150
-    landmarks.face[10:, :, 0] += 150
-    assert rows_kept(judged(landmarks)) == [list(range(10)), list(range(10, 20))]
+    landmarks.body[10:12, :, 0] += 150
+    landmarks.face[10:12, :, 0] += 150
+    assert rows_kept(landmarks) == [*range(10), *range(12, 20)]
 
 
 def test_flicker_is_too_short() -> None:
@@ -93,7 +101,8 @@ def test_flicker_is_too_short() -> None:
 
 
 def test_nobody_and_too_small() -> None:
-    nobody = judged(without(standing(10), list(range(10))))
+    frames = Frames(np.zeros((10, HEIGHT, WIDTH, 3), np.uint8), np.arange(10) / 10)
+    nobody = tracks_of([], frames, PeopleConfig())
     assert isinstance(nobody, Reject)
     assert (nobody.reason, nobody.level) == (Reason.NO_PERSON, "shot")
     assert nobody.stop_seconds == pytest.approx(1.0)
@@ -129,7 +138,7 @@ def test_impossible_bodies_disagree() -> None:
 def test_a_mask_beside_the_body_disagrees() -> None:
     landmarks = standing(20)
     empty = np.zeros((20, HEIGHT, WIDTH), np.uint8)
-    found = tracks_of(landmarks, empty, np.linspace(0, 1.9, 20), PeopleConfig())
+    found = judged(landmarks, empty)
     assert isinstance(found, Reject) and "mask_support" in found.evidence
 
 
@@ -139,8 +148,8 @@ def test_stray_hands_and_faces_are_dropped() -> None:
     landmarks.right_hand[...] = landmarks.body[:, 16:17, :3] + 200
     landmarks.face[3] += 100
     found = judged(landmarks)
-    assert isinstance(found, People)
-    own = found.tracks[0].landmarks
+    assert not isinstance(found, Reject)
+    own = found[1]
     assert np.isfinite(own.left_hand).all() and np.isnan(own.right_hand).all()
     assert np.isnan(own.face[3]).all() and np.isfinite(own.face[4]).all()
 
@@ -214,9 +223,11 @@ def test_people_of_real_clips_survive(real_videos: Path, name: str) -> None:
     config = AnalyseConfig(decode=DecodeConfig(fps=5))
     (shot,) = analyse(real_videos / f"{name}.mp4", config)
     assert not isinstance(shot, Reject), shot
-    (track,) = shot.tracks
+    # Others walk in the distance; the clip is about the one who is nearest.
+    areas = [float(np.ptp(t.boxes[:, ::2]) * np.ptp(t.boxes[:, 1::2])) for t in shot.tracks]
+    track, masks = shot.tracks[int(np.argmax(areas))], shot.masks[int(np.argmax(areas))]
     assert len(track.frame_indices) == len(shot.frames.images)
-    inside = shot.masks[0] > 127
+    inside = masks > 127
     boxes = track.boxes.astype(int)
     for mask, (x0, y0, x1, y1) in zip(inside, boxes, strict=True):
         area = mask[y0:y1, x0:x1].mean()

@@ -1,72 +1,32 @@
-"""The people of a shot: MediaPipe's landmarks cut into steady tracks, false persons turned away.
+"""The people of a shot: everybody followed, told apart, and judged whether they are persons.
 
-MediaPipe follows one figure at a time and may jump to another, or see one in a wheel. A track is a
-run of frames in which the figure neither vanishes nor jumps, and whose body stays one body: limbs
-of constant length, sides that match, a face where the head is.
+MediaPipe sees people in wheels. A track is one person, possibly in several runs of frames with the
+time hidden behind somebody else in between; in each run the figure neither vanishes nor jumps, and
+its body stays one body: limbs of constant length, sides that match, a face where the head is.
 """
 
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from avatarmill.pipeline.appearance import look_at, total
 from avatarmill.pipeline.boxes import track_boxes
-from avatarmill.pipeline.children.protocol import Message
 from avatarmill.pipeline.children.supervise import Child, ChildFailure, python_module
 from avatarmill.pipeline.children.venv import mediapipe_python
+from avatarmill.pipeline.figures import Figure, join
+from avatarmill.pipeline.identities import Identity, identify
+from avatarmill.pipeline.ownership import hidden_share, share_pixels
+from avatarmill.pipeline.people_config import PeopleConfig
 from avatarmill.pipeline.second_look import confirmed_share
-from avatarmill.pipeline.steadiness import (
-    WRISTS,
-    Steadiness,
-    body_size,
-    core_motion,
-    face_distance,
-    measure,
-)
-from avatarmill.pipeline.types import Bytes, Float, Frames, Landmarks, Reason, Reject, Track
+from avatarmill.pipeline.sight import MediaPipeSight
+from avatarmill.pipeline.steadiness import CORE
+from avatarmill.pipeline.tracking import follow_people
+from avatarmill.pipeline.types import Bytes, Frames, Reason, Reject, Track
+from avatarmill.pipeline.verdict import frame_seconds, judge
 
-
-@dataclass(frozen=True, slots=True)
-class PeopleConfig:
-    """What counts as a person. Measured on people and on false persons: see the README."""
-
-    min_frames: int = 5
-    min_seconds: float = 0.7
-    """Shorter tracks are TRACK_TOO_SHORT; both must hold."""
-    max_gap_seconds: float = 0.35
-    """A figure unseen for longer ends its track."""
-    max_motion: float = 0.9
-    """Displacement of the trunk within 0.1 s, in body sizes: above it another figure."""
-    min_size: float = 0.06
-    """Body size over the shorter image side: below it PERSON_TOO_SMALL."""
-    max_limb_deviation: float = 0.14
-    max_limb_asymmetry: float = 0.4
-    max_face_distance: float = 0.1
-    max_plane_residual: float = 0.2
-    min_mask_support: float = 0.6
-    min_core_visibility: float = 0.6
-    """Limits of the measures of steadiness: broken by one, LANDMARKS_DISAGREE."""
-    second_looks: int = 8
-    """Frames of a track that are looked at again, mirrored and without tracking."""
-    min_confirmed: float = 0.5
-    """Share of second looks that must find the same body, else LANDMARKS_DISAGREE."""
-    max_tracks: int = 4
-    """The longest tracks of a shot that are kept."""
-    model_complexity: int = 1
-    detection_confidence: float = 0.5
-    tracking_confidence: float = 0.5
-    python: Path | None = None
-    """Interpreter of the MediaPipe environment; found by itself when None."""
-    deadline_base_seconds: float = 60.0
-    deadline_per_frame: float = 1.0
-    memory_limit_bytes: int = 4 << 30
-
-    def __post_init__(self) -> None:
-        if self.min_frames < 2:
-            raise ValueError(f"PeopleConfig.min_frames is {self.min_frames}, at least 2")
-        if self.model_complexity not in (0, 1, 2):
-            raise ValueError(f"PeopleConfig.model_complexity is {self.model_complexity}, 0, 1 or 2")
+__all__ = ["People", "PeopleConfig", "find_people", "people_child", "track_scores"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +34,12 @@ class People:
     """What was found in a shot."""
 
     tracks: tuple[Track, ...]
+    """May overlap in time; in the order their persons were first seen."""
     masks: tuple[Bytes, ...]
-    """[T, H, W] MediaPipe's own mask of each track, 0..255, over the frames of the track."""
+    """[T, H, W] MediaPipe's own mask of each track, 0..255, over the frames of the track, without
+    what belongs to the other people."""
     rejects: tuple[Reject, ...]
-    """Pieces that were turned away beside the tracks that were kept."""
+    """Figures that were turned away beside the tracks that were kept."""
 
 
 def people_child(config: PeopleConfig) -> Child:
@@ -95,63 +57,45 @@ def people_child(config: PeopleConfig) -> Child:
 
 
 def find_people(child: Child, frames: Frames, config: PeopleConfig) -> People | Reject:
-    """Steady tracks of the people in a shot.
+    """Tracks of the people in a shot.
 
     Rejects the shot when none is left: NO_PERSON, TRACK_TOO_SHORT, LANDMARKS_DISAGREE or
-    PERSON_TOO_SMALL (the reason of its longest piece), and the child's failures.
+    PERSON_TOO_SMALL (the reason of its longest figure), and the child's failures.
     """
-    try:
-        landmarks, masks = _detect(child, frames, config)
-        found = tracks_of(landmarks, masks, frames.pts_seconds, config)
-        return found if isinstance(found, Reject) else _confirmed(child, frames, found, config)
-    except ChildFailure as failure:
-        return replace(failure.reject("people"), level="shot")
-
-
-def _detect(child: Child, frames: Frames, config: PeopleConfig) -> tuple[Landmarks, Bytes]:
-    request = {
-        "call": "holistic",
+    settings = {
         "model_complexity": config.model_complexity,
         "detection_confidence": config.detection_confidence,
         "tracking_confidence": config.tracking_confidence,
     }
     deadline = config.deadline_base_seconds + config.deadline_per_frame * len(frames.images)
-    reply = child.call(Message(request, {"images": frames.images}), deadline_seconds=deadline)
-    arrays = reply.arrays
-    return Landmarks(**{f.name: arrays[f.name] for f in fields(Landmarks)}), arrays["masks"]
+    try:
+        sight = MediaPipeSight(child, frames.images, settings=settings, deadline_seconds=deadline)
+        trails = follow_people(sight, frames.images, frames.pts_seconds, config.tracking)
+        persons = identify(trails, frames.pts_seconds, same_figure=config.tracking.same_figure)
+        found = tracks_of(persons, frames, config)
+        return found if isinstance(found, Reject) else _confirmed(sight, frames, found, config)
+    except ChildFailure as failure:
+        return replace(failure.reject("people"), level="shot")
 
 
 def _confirmed(
-    child: Child, frames: Frames, people: People, config: PeopleConfig
+    sight: MediaPipeSight, frames: Frames, people: People, config: PeopleConfig
 ) -> People | Reject:
     """Keeps the tracks whose body is found again by looks that know nothing of the tracking."""
     kept: list[tuple[Track, Bytes]] = []
     rejects: list[Reject] = []
+    height, width = frames.images.shape[1:3]
     for track, masks in zip(people.tracks, people.masks, strict=True):
-        share = confirmed_share(
-            child,
-            frames.images,
-            track,
-            looks=config.second_looks,
-            complexity=config.model_complexity,
-            confidence=config.detection_confidence,
-            deadline_seconds=config.deadline_base_seconds,
-        )
+        share = confirmed_share(sight, track, looks=config.second_looks, width=width, height=height)
         if share >= config.min_confirmed:
-            kept.append((replace(track, index=len(kept)), masks))
+            scores = {**track.scores, "confirmed": round(share, 4)}
+            kept.append((replace(track, index=len(kept), scores=scores), masks))
             continue
         times = frames.pts_seconds[track.frame_indices]
         evidence = f"{share:.2f} of second looks find the same body, limit {config.min_confirmed}"
-        rejects.append(
-            Reject(
-                Reason.LANDMARKS_DISAGREE,
-                evidence,
-                "people",
-                float(times[0]),
-                float(times[-1]) + _step(frames.pts_seconds),
-                "track",
-            )
-        )
+        start, stop = float(times[0]), float(times[-1]) + frame_seconds(frames.pts_seconds)
+        reason = Reason.LANDMARKS_DISAGREE
+        rejects.append(Reject(reason, evidence, "people", start, stop, "track"))
     if not kept:
         return max(rejects, key=lambda reject: reject.stop_seconds - reject.start_seconds)
     return People(
@@ -161,121 +105,94 @@ def _confirmed(
     )
 
 
-def tracks_of(
-    landmarks: Landmarks, masks: Bytes, pts_seconds: NDArray[np.float64], config: PeopleConfig
-) -> People | Reject:
-    """Cuts landmarks over all F frames of a shot into tracks and judges each.
-
-    `masks` [F, H, W] 0..255. Pure: no child is involved.
-    """
-    found = np.flatnonzero(np.isfinite(landmarks.body[:, 0, 0]))
-    if len(found) == 0:
-        stop = float(pts_seconds[-1]) + _step(pts_seconds)
-        evidence = f"no figure in {len(pts_seconds)} frames"
-        return Reject(
-            Reason.NO_PERSON, evidence, "people", float(pts_seconds[0]), stop, level="shot"
-        )
-    pieces = sorted(_pieces(landmarks.body, found, pts_seconds, config), key=len, reverse=True)
-    kept: list[tuple[NDArray[np.int64], Landmarks]] = []
+def tracks_of(persons: Sequence[Identity], frames: Frames, config: PeopleConfig) -> People | Reject:
+    """Judges the persons of a shot and makes tracks of those that are. No child is involved."""
+    times = frames.pts_seconds
+    if not persons:
+        stop = float(times[-1]) + frame_seconds(times)
+        evidence = f"no figure in {len(times)} frames"
+        return Reject(Reason.NO_PERSON, evidence, "people", float(times[0]), stop, level="shot")
+    hidden = _divide_pixels(persons, frames.images)
+    kept: list[tuple[Track, Bytes]] = []
     rejects: list[Reject] = []
-    for rows in pieces:
-        own = _cleaned(_rows_of(landmarks, rows))
-        reject = _verdict(own, masks[rows], pts_seconds, rows, config)
-        if reject is not None:
-            rejects.append(reject)
+    order = sorted(range(len(persons)), key=lambda number: -len(persons[number].figures))
+    for number in order:
+        person = persons[number]
+        rows, figures = person.rows(), [person.figures[int(row)] for row in person.rows()]
+        masks = _whole_masks(figures, frames.images.shape[1:3])
+        verdict = judge(join(figures), masks, rows, times, config)
+        if isinstance(verdict, Reject):
+            rejects.append(verdict)
         elif len(kept) < config.max_tracks:
-            kept.append((rows, own))
+            positions, landmarks = verdict
+            track = Track(
+                number, rows[positions], track_boxes(landmarks, masks[positions]), landmarks
+            )
+            scores = track_scores(track, hidden[number][positions], person.swaps_suspected)
+            kept.append((replace(track, scores=scores), masks[positions]))
     if not kept:
         return rejects[0]
-    kept.sort(key=lambda piece: int(piece[0][0]))
-    tracks = tuple(
-        Track(i, rows, track_boxes(own, masks[rows]), own) for i, (rows, own) in enumerate(kept)
-    )
-    return People(tracks, tuple(masks[rows] for rows, _ in kept), tuple(rejects))
+    kept.sort(key=lambda pair: pair[0].index)
+    tracks = tuple(replace(track, index=i) for i, (track, _) in enumerate(kept))
+    return People(tracks, tuple(masks for _, masks in kept), tuple(rejects))
 
 
-def _pieces(
-    body: Float,
-    found: NDArray[np.int64],
-    pts_seconds: NDArray[np.float64],
-    config: PeopleConfig,
-) -> list[NDArray[np.int64]]:
-    """Runs of detected rows without a long gap and without a jump."""
-    gap = np.diff(pts_seconds[found])
-    # Motion grows with time between frames; a slow source is allowed more.
-    allowed = config.max_motion * np.maximum(gap / 0.1, 1.0) ** 0.5
-    ends = (gap > max(config.max_gap_seconds, 1.5 * _step(pts_seconds))) | (
-        core_motion(body[found]) > allowed
-    )
-    return np.split(found, np.flatnonzero(ends) + 1)
+def track_scores(
+    track: Track, hidden: NDArray[np.float64], swaps_suspected: int
+) -> dict[str, float]:
+    """How well a person could be followed.
+
+    Args:
+        track: T frames.
+        hidden: [T] share of joints behind others, see `hidden_share`.
+        swaps_suspected: meetings after which the people may have been exchanged.
+
+    Returns:
+        seen: share of the frames between the first and the last in which the person was followed;
+        visibility: mean of MediaPipe's over head and trunk; hidden: mean share of joints behind
+        others; swaps_suspected; and, of tracks that were looked at twice, confirmed: share of
+        second looks that agree.
+    """
+    rows = track.frame_indices
+    return {
+        "seen": round(len(rows) / float(rows[-1] - rows[0] + 1), 4),
+        "visibility": round(float(track.landmarks.body[:, CORE, 3].mean()), 4),
+        "hidden": round(float(hidden.mean()), 4),
+        "swaps_suspected": float(swaps_suspected),
+    }
 
 
-def _step(pts_seconds: NDArray[np.float64]) -> float:
-    return float(np.median(np.diff(pts_seconds))) if len(pts_seconds) > 1 else 0.0
+def _divide_pixels(persons: Sequence[Identity], images: Bytes) -> list[NDArray[np.float64]]:
+    """Gives every pixel of the persons' masks to one of them; the hidden share of each figure."""
+    looks = [
+        total([look_at(images[row], person.figures[row]) for row in _spread(person)])
+        for person in (persons if len(persons) > 1 else ())
+    ]
+    hidden = [np.zeros(len(person.figures)) for person in persons]
+    for row in range(len(images) if len(persons) > 1 else 0):
+        present = [number for number, person in enumerate(persons) if row in person.figures]
+        if len(present) < 2:
+            continue
+        own = [persons[number].figures[row] for number in present]
+        shared = share_pixels(images[row], own, [looks[number] for number in present])
+        for at, number in enumerate(present):
+            persons[number].figures[row] = shared[at]
+            others = shared[:at] + shared[at + 1 :]
+            position = int(np.searchsorted(persons[number].rows(), row))
+            hidden[number][position] = hidden_share(shared[at], others)
+    return hidden
 
 
-def _verdict(
-    landmarks: Landmarks,
-    masks: Bytes,
-    pts_seconds: NDArray[np.float64],
-    rows: NDArray[np.int64],
-    config: PeopleConfig,
-) -> Reject | None:
-    """Why a piece is not a track, or None."""
-    start, stop = float(pts_seconds[rows[0]]), float(pts_seconds[rows[-1]])
-    stop += _step(pts_seconds)
-
-    def reject(reason: Reason, evidence: str) -> Reject:
-        return Reject(reason, evidence, "people", start, stop, "track")
-
-    if len(rows) < config.min_frames or stop - start < config.min_seconds:
-        return reject(
-            Reason.TRACK_TOO_SHORT,
-            f"{len(rows)} frames in a row, {stop - start:.2f} s; at least {config.min_frames} and "
-            f"{config.min_seconds} s",
-        )
-    size = float(np.median(body_size(landmarks.body))) / min(masks.shape[1:])
-    if size < config.min_size:
-        return reject(
-            Reason.PERSON_TOO_SMALL, f"body size {size:.3f} of the image, limit {config.min_size}"
-        )
-    broken = _broken_limits(measure(landmarks, masks), config)
-    return reject(Reason.LANDMARKS_DISAGREE, broken) if broken else None
+def _spread(person: Identity, count: int = 16) -> list[int]:
+    """Some rows of a person, spread over all."""
+    rows = person.rows()
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int))
+    return [int(row) for row in rows[chosen]]
 
 
-def _broken_limits(steadiness: Steadiness, config: PeopleConfig) -> str:
-    """The limits that are broken, as evidence; empty when all hold."""
-    above = ("limb_deviation", "limb_asymmetry", "face_distance", "plane_residual")
-    below = ("mask_support", "core_visibility")
-    broken = []
-    for name in above:
-        value, limit = getattr(steadiness, name), getattr(config, f"max_{name}")
-        if value > limit:
-            broken.append(f"{name} {value:.2f} > {limit}")
-    for name in below:
-        value, limit = getattr(steadiness, name), getattr(config, f"min_{name}")
-        if value < limit:
-            broken.append(f"{name} {value:.2f} < {limit}")
-    return ", ".join(broken)
-
-
-def _rows_of(landmarks: Landmarks, rows: NDArray[np.int64]) -> Landmarks:
-    return Landmarks(**{f.name: getattr(landmarks, f.name)[rows] for f in fields(Landmarks)})
-
-
-_MAX_HAND_DISTANCE = 0.6
-"""Wrist of a hand from the body's wrist, in body sizes: above it the hand is somebody else's."""
-_MAX_FACE_DISTANCE = 0.35
-
-
-def _cleaned(landmarks: Landmarks) -> Landmarks:
-    """Hands and faces far from the body's own wrists and nose become NaN."""
-    size = body_size(landmarks.body)
-    hands = []
-    for hand, wrist in zip((landmarks.left_hand, landmarks.right_hand), WRISTS, strict=True):
-        offset = hand[:, 0, :2] - landmarks.body[:, wrist, :2]
-        stray = np.linalg.norm(offset, axis=-1) > _MAX_HAND_DISTANCE * size
-        hands.append(np.where(stray[:, None, None], np.nan, hand).astype(np.float32))
-    stray = face_distance(landmarks, size) > _MAX_FACE_DISTANCE
-    face = np.where(stray[:, None, None], np.nan, landmarks.face).astype(np.float32)
-    return Landmarks(landmarks.body, landmarks.body_world, hands[0], hands[1], face)
+def _whole_masks(figures: Sequence[Figure], shape: tuple[int, ...]) -> Bytes:
+    """[T, H, W] of masks that cover a part each."""
+    masks = np.zeros((len(figures), *shape), np.uint8)
+    for mask, figure in zip(masks, figures, strict=True):
+        mask[figure.window()] = figure.mask
+    return masks

@@ -2,16 +2,17 @@
 
 A tracker that has once taken a wheel for a person holds on to it, steadily. A detector that sees a
 single mirrored frame, cut out around the track, does not repeat the mistake: to the model a human
-body is its own mirror image, an accident of texture is not.
+body is its own mirror image, an accident of texture is not. Of several people in the cut-out the
+one nearest to the track is looked at.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from avatarmill.pipeline.children.protocol import Message
-from avatarmill.pipeline.children.supervise import Child
+from avatarmill.pipeline.figures import torso
+from avatarmill.pipeline.sight import MediaPipeSight
 from avatarmill.pipeline.steadiness import body_size
-from avatarmill.pipeline.types import Bytes, Float, Track
+from avatarmill.pipeline.types import Float, Track
 
 _POINTS = np.array([0, 11, 12, 13, 14, 23, 24, 25, 26])
 """Nose, shoulders, elbows, hips, knees."""
@@ -21,35 +22,18 @@ _MAX_DISTANCE = 0.3
 
 
 def confirmed_share(
-    child: Child,
-    images: Bytes,
-    track: Track,
-    *,
-    looks: int,
-    complexity: int,
-    confidence: float,
-    deadline_seconds: float,
+    sight: MediaPipeSight, track: Track, *, looks: int, width: int, height: int
 ) -> float:
     """Share of `looks` frames, spread over the track, in which a fresh mirrored look agrees.
 
-    `images` [F, H, W, 3] are the shot's. Raises ChildFailure.
+    `sight` is open on the shot, whose frames are [height, width]. Raises ChildFailure.
     """
     count = min(looks, len(track.frame_indices))
     rows = np.unique(np.linspace(0, len(track.frame_indices) - 1, count).astype(int))
-    request = Message(
-        {
-            "call": "second_look",
-            "model_complexity": complexity,
-            "detection_confidence": confidence,
-        },
-        {
-            "images": images[track.frame_indices[rows]],
-            "boxes": wide_boxes(track.boxes[rows], images.shape[2], images.shape[1]),
-        },
-    )
-    reply = child.call(request, deadline_seconds=deadline_seconds)
     body = track.landmarks.body[rows]
-    return float((look_distance(body, reply.arrays["body"]) < _MAX_DISTANCE).mean())
+    boxes = wide_boxes(track.boxes[rows], width, height)
+    look = sight.second_look(track.frame_indices[rows], boxes, torso(body))
+    return float((look_distance(body, look) < _MAX_DISTANCE).mean())
 
 
 def look_distance(body: Float, look: Float) -> NDArray[np.float32]:

@@ -142,6 +142,8 @@ class Track:
     """[T, 4] x0, y0, x1, y1 in pixels of the decoded frame."""
     landmarks: Landmarks
     """Over the T frames of the track."""
+    scores: dict[str, float] = field(default_factory=dict)
+    """How well the person could be followed: see `people.track_scores`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,249 @@
+"""Following everybody through a shot: detection now and then, one tracker per person in between.
+
+A tracker may slide from a person to another who walks in front. That is not decided here: trails
+end where a figure is lost, jumps, or is followed twice, and `identities` puts them together later,
+when both sides of a crossing are known.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avatarmill.pipeline.appearance import difference, look_at
+from avatarmill.pipeline.figures import Detection, Figure, explains, join, similarity
+from avatarmill.pipeline.sight import Sight, tiles
+from avatarmill.pipeline.steadiness import core_motion
+from avatarmill.pipeline.trails import CLOSE, Trail, place_at
+from avatarmill.pipeline.types import Bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TrackingConfig:
+    """How often to look for new people, and when two figures are one."""
+
+    detect_seconds: float = 0.5
+    """Between searches of the whole frame while nobody is missing; else every frame."""
+    tile_seconds: float = 2.0
+    """Between searches for small people, in tiles of the frame."""
+    search_seconds: float = 1.0
+    """How long somebody lost is searched for in every frame."""
+    max_people: int = 6
+    """Followed at a time; each costs a tracker's time and 170 MB in the child."""
+    same_figure: float = 0.5
+    """Similarity of two bodies in one frame above which they are one, followed twice."""
+    max_motion: float = 0.9
+    """Displacement of the trunk within 0.1 s, in body sizes: above it another figure."""
+
+    def __post_init__(self) -> None:
+        for name in ("detect_seconds", "tile_seconds", "search_seconds", "max_motion"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be positive")
+        if not 1 <= self.max_people <= 16:
+            raise ValueError(f"max_people is {self.max_people}, must be 1..16")
+        if not CLOSE < self.same_figure <= 1:
+            raise ValueError(f"same_figure is {self.same_figure}, must be {CLOSE}..1")
+
+
+def follow_people(
+    sight: Sight, images: Bytes, times: NDArray[np.float64], config: TrackingConfig
+) -> list[Trail]:
+    """Trails of all figures in a shot, in the order they began.
+
+    Args:
+        sight: on the same frames.
+        images: [F, H, W, 3], for the colours of the figures.
+        times: [F] seconds.
+        config: see there.
+    """
+    watch = _Watch(sight, images, times, config)
+    for row in range(len(times)):
+        watch.step(row)
+    return watch.trails()
+
+
+_EXPLAINED = 0.6
+"""Distance of a detection from a figure in body sizes, below which it is that figure."""
+_RIVAL = 1.0
+"""A new figure further than this from what was detected is somebody else."""
+
+
+class _Watch:
+    """The trackers at work."""
+
+    def __init__(
+        self, sight: Sight, images: Bytes, times: NDArray[np.float64], config: TrackingConfig
+    ) -> None:
+        self._sight = sight
+        self._images = images
+        self._times = times
+        self._config = config
+        self._live: list[Trail] = []
+        self._done: list[Trail] = []
+        self._detected_row = -1
+        self._tiled = self._lost = -np.inf
+
+    def trails(self) -> list[Trail]:
+        """Everything seen so far."""
+        return sorted(self._done + self._live, key=lambda trail: (trail.rows[0], trail.slot))
+
+    def step(self, row: int) -> None:
+        """The next frame."""
+        for trail in list(self._live):
+            self._advance(trail, row)
+        self._drop_doubles(row)
+        now = float(self._times[row])
+        searching = not self._live or now - self._lost <= self._config.search_seconds
+        since = now - float(self._times[max(self._detected_row, 0)])
+        if searching or since >= self._config.detect_seconds - 1e-6:
+            for detection in self._detect(row):
+                self._begin(row, detection)
+            self._detected_row = row
+
+    def _advance(self, trail: Trail, row: int) -> None:
+        last = trail.figures[-1]
+        figure = self._sight.follow(trail.slot, row, last.region, fresh=False)
+        if figure is None:
+            self._end(trail, row)
+            return
+        if self._jumped(last, figure, row - 1, row):
+            self._end(trail, row)
+            trail = Trail(trail.slot)
+            self._live.append(trail)
+        trail.add(row, figure, look_at(self._images[row], figure))
+
+    def _jumped(self, last: Figure, figure: Figure, row: int, next_row: int) -> bool:
+        gap = abs(float(self._times[next_row] - self._times[row]))
+        motion = float(core_motion(join([last, figure]).body)[0])
+        return motion > allowed_motion(gap, self._config.max_motion)
+
+    def _end(self, trail: Trail, row: int) -> None:
+        self._live.remove(trail)
+        if trail.rows:
+            self._done.append(trail)
+        self._lost = float(self._times[row])
+
+    def _drop_doubles(self, row: int) -> None:
+        """Of two trackers on one figure, the one whose own past it does not fit lets go."""
+        for first in list(self._live):
+            for second in list(self._live):
+                if first.slot >= second.slot or first not in self._live or second not in self._live:
+                    continue
+                bodies = first.figures[-1].body, second.figures[-1].body
+                if similarity(*bodies) > self._config.same_figure:
+                    loser = max((first, second), key=lambda trail: self._misfit(trail, row))
+                    loser.drop_last()
+                    self._end(loser, row)
+
+    def _misfit(self, trail: Trail, row: int) -> tuple[float, int]:
+        """How little the last figure of a trail continues what came before the others were close;
+        between equals, the younger trail."""
+        clean = self._clean(trail)
+        if not clean.rows:
+            return np.inf, trail.rows[0]
+        changed = difference(clean.look(), trail.looks[-1])
+        place = place_at(clean, self._times, float(self._times[row]), end=-1)
+        strayed = np.linalg.norm(place - trail.figures[-1].torso, axis=-1).mean() / clean.size
+        gap = float(self._times[row] - self._times[clean.rows[-1]])
+        return misfit(float(strayed), gap, changed), trail.rows[0]
+
+    def _clean(self, trail: Trail) -> Trail:
+        """The trail up to where others came close for the last time."""
+        others = {
+            row: figure
+            for other in self._live
+            if other is not trail
+            for row, figure in zip(other.rows, other.figures, strict=True)
+        }
+        stop = len(trail.rows)
+        while stop:
+            other = others.get(trail.rows[stop - 1])
+            if other is None or similarity(other.body, trail.figures[stop - 1].body) <= CLOSE:
+                break
+            stop -= 1
+        return trail.part(0, stop)
+
+    def _detect(self, row: int) -> list[Detection]:
+        height, width = self._images.shape[1:3]
+        found = self._sight.detect(row, (0, 0, width, height))
+        now = float(self._times[row])
+        if now - self._tiled >= self._config.tile_seconds - 1e-6:
+            self._tiled = now
+            for tile in tiles(width, height):
+                found += self._sight.detect(row, tile)
+        return found
+
+    def _begin(self, row: int, detection: Detection) -> None:
+        """A trail of somebody detected whom nobody follows yet."""
+        figures = [trail.figures[-1] for trail in self._live]
+        if any(explains(figure, detection) < _EXPLAINED for figure in figures):
+            return
+        slot = self._free_slot()
+        if slot is None:
+            return
+        figure = self._sight.follow(slot, row, detection.region, fresh=True)
+        if figure is None or explains(figure, detection) > _RIVAL or self._taken(figure, row):
+            return
+        earlier = self._before(slot, row, figure)
+        if earlier:
+            again = self._sight.follow(slot, row, detection.region, fresh=True)
+            figure = again or figure
+        trail = Trail(slot)
+        for before, seen in [*reversed(earlier), (row, figure)]:
+            trail.add(before, seen, look_at(self._images[before], seen))
+        self._live.append(trail)
+
+    def _before(self, slot: int, row: int, figure: Figure) -> list[tuple[int, Figure]]:
+        """The new figure followed back to the last search, latest row first."""
+        found: list[tuple[int, Figure]] = []
+        for earlier in range(row - 1, self._detected_row, -1):
+            seen = self._sight.follow(slot, earlier, figure.region, fresh=False)
+            if seen is None or self._jumped(figure, seen, earlier + 1, earlier):
+                break
+            if self._taken(seen, earlier):
+                break
+            found.append((earlier, seen))
+            figure = seen
+        return found
+
+    def _taken(self, figure: Figure, row: int) -> bool:
+        """Whether somebody is followed there already."""
+        return any(
+            similarity(theirs.body, figure.body) > self._config.same_figure
+            for trail in self._done + self._live
+            for theirs in trail.figures[_slice_at(trail, row)]
+        )
+
+    def _free_slot(self) -> int | None:
+        used = {trail.slot for trail in self._live}
+        free = [slot for slot in range(self._config.max_people) if slot not in used]
+        return free[0] if free else None
+
+
+def _slice_at(trail: Trail, row: int) -> slice:
+    at = row - trail.rows[0]
+    return slice(at, at + 1) if 0 <= at < len(trail.rows) else slice(0, 0)
+
+
+def allowed_motion(gap_seconds: float, max_motion: float) -> float:
+    """Displacement of the trunk in body sizes that a gap between frames allows."""
+    # Motion grows with time between frames; a slow source is allowed more.
+    return float(max_motion * max(gap_seconds / 0.1, 1.0) ** 0.5)
+
+
+UNKNOWN_LOOK = 0.25
+"""Difference assumed between appearances that cannot be compared."""
+_LOOK_SCALE = 0.3
+"""Difference of appearances that makes two figures as unlike as a stray of its scale does."""
+
+
+def misfit(strayed: float, gap_seconds: float, changed: float | None) -> float:
+    """How badly a figure continues another: 0 perfectly, from about 3 certainly not.
+
+    Args:
+        strayed: distance from where it was expected, in body sizes.
+        gap_seconds: since it was seen last.
+        changed: difference of appearance, None where unknown.
+    """
+    look = UNKNOWN_LOOK if changed is None else changed
+    return strayed / (0.3 + 0.7 * gap_seconds) + look / _LOOK_SCALE
