@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from avatarmill.avatar.gaussians import Gaussians
-from avatarmill.avatar.ply import COLUMNS, read_ply, write_ply
+from avatarmill.avatar.ply import COLUMNS, read_ply, read_splats, write_ply
+from avatarmill.avatar.splat_table import SplatTable
 
 
 def some(seed: int = 0, count: int = 300, channels: int = 3) -> Gaussians:
@@ -82,18 +83,86 @@ def test_other_orders_and_types_are_read(tmp_path: Path) -> None:
     torch.testing.assert_close(gaussians.opacities, torch.full((3,), 0.5).sigmoid())
 
 
+def harmonic(degree: int, count: int = 40) -> tuple[bytes, np.ndarray]:
+    """A file as the 3DGS reference writes it, and its table."""
+    rest = 3 * ((degree + 1) ** 2 - 1)
+    names = [*COLUMNS[:9], *(f"f_rest_{i}" for i in range(rest)), *COLUMNS[9:]]
+    table = np.random.default_rng(degree).normal(size=(count, len(names))).astype("<f4")
+    header = f"ply\nformat binary_little_endian 1.0\nelement vertex {count}\n"
+    header += "".join(f"property float {name}\n" for name in names) + "end_header\n"
+    return header.encode() + table.tobytes(), table
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+def test_files_from_elsewhere_are_written_back_byte_for_byte(tmp_path: Path, degree: int) -> None:
+    data, table = harmonic(degree)
+    (tmp_path / "a.ply").write_bytes(data)
+    splats = read_splats(tmp_path / "a.ply")
+    write_ply(tmp_path / "b.ply", splats)
+    assert (tmp_path / "b.ply").read_bytes() == data
+    assert splats.degree == degree and f"degree={degree}" in repr(splats)
+    # Channel-major: the second channel's coefficients follow all of the first one's.
+    bands = (degree + 1) ** 2
+    for channel in range(3):
+        first = 9 + channel * (bands - 1)
+        np.testing.assert_array_equal(
+            splats.harmonics[:, 1:, channel], table[:, first : first + bands - 1]
+        )
+
+
 def test_view_dependent_colours_are_not_dropped_silently(tmp_path: Path) -> None:
-    foreign(tmp_path / "a.ply", extra=("f_rest_0",))
-    with pytest.raises(ValueError, match="drop_view_dependence=True"):
+    data, table = harmonic(2)
+    (tmp_path / "a.ply").write_bytes(data)
+    with pytest.raises(ValueError, match=r"a\.ply: .*degree 2.*drop_view_dependence=True"):
         read_ply(tmp_path / "a.ply")
-    assert len(read_ply(tmp_path / "a.ply", drop_view_dependence=True)) == 3
+    mean = read_ply(tmp_path / "a.ply", drop_view_dependence=True)
+    np.testing.assert_allclose(mean.colors, 0.5 + 0.2820948 * table[:, 6:9], atol=1e-6)
+
+
+def test_numbers_of_harmonics_must_fit_a_degree(tmp_path: Path) -> None:
+    foreign(tmp_path / "a.ply", extra=("f_rest_0",))
+    with pytest.raises(ValueError, match=r"has 1 properties f_rest_\*.*\[0, 9, 24, 45\]"):
+        read_ply(tmp_path / "a.ply")
+    zero = np.zeros((2, 3), np.float32)
+    with pytest.raises(ValueError, match=r"harmonics must be \[2, 1, 4, 9 or 16, 3\]"):
+        SplatTable(zero, zero, np.zeros((2, 5, 3), np.float32), zero[:, 0], zero, zero)
+    with pytest.raises(ValueError, match=r"rotations must be \[2, 4\], got \[2, 3\]"):
+        SplatTable(zero, zero, zero[:, None], zero[:, 0], zero, zero)
+
+
+@pytest.mark.parametrize("cut", [1, 100, 400])
+def test_cut_and_padded_files_are_refused(tmp_path: Path, cut: int) -> None:
+    data, _ = harmonic(1)
+    (tmp_path / "a.ply").write_bytes(data[:-cut])
+    with pytest.raises(ValueError, match="truncated: 40 Gaussians need"):
+        read_splats(tmp_path / "a.ply")
+    (tmp_path / "a.ply").write_bytes(data + bytes(cut))
+    with pytest.raises(ValueError, match="longer than its header says"):
+        read_splats(tmp_path / "a.ply")
+    (tmp_path / "a.ply").write_bytes(data[:cut])
+    with pytest.raises(ValueError, match=r"is not a \.ply file"):
+        read_splats(tmp_path / "a.ply")
+
+
+def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    data, _ = harmonic(0)
+    (tmp_path / "a.ply").write_bytes(data[:-4] + np.float32(np.nan).tobytes())
+    with pytest.raises(ValueError, match=r"a\.ply: 1 Gaussians are not finite.*number 39"):
+        read_ply(tmp_path / "a.ply")
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
         (b"", "is not a .ply file"),
-        (b"ply\nformat ascii 1.0\nend_header\n", "must be binary_little_endian"),
+        (b"ply\nformat ascii 1.0\nend_header\n", "must be binary_little_endian.*'format ascii"),
+        (b"ply\nformat binary_big_endian 1.0\nend_header\n", "binary_big_endian 1.0': save it"),
+        (b"ply\nend_header\n", "its header says 'nothing'"),
+        (
+            b"ply\nformat binary_little_endian 1.0\nelement vertex 1\n"
+            b"property float x\nproperty float x\nend_header\n",
+            "names properties twice",
+        ),
         (b"ply\nformat binary_little_endian 1.0\nelement face 1\nend_header\n", "one element"),
         (
             b"ply\nformat binary_little_endian 1.0\nelement vertex 1\n"
