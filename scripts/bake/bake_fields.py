@@ -3,11 +3,12 @@
 import numpy as np
 from bake_joints import JOINT_NAMES
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 Array = NDArray[np.float64]
 
 REGRESSOR_DIRECTIONS = 150
+# Misfit in metres that is worth a regressor weight of one: keeps weights small and spread.
+RIDGE_METRES = 1e-4
 # Order of the labels in `avatarmill.avatar.parts`.
 PARTS = (
     *("head", "face", "scalp", "neck", "torso", "hips"),
@@ -17,21 +18,32 @@ PARTS = (
 )
 
 
-def fit_joint_regressor(vertices: Array, joints: Array, inner: NDArray[np.bool_]) -> Array:
-    """Sparse non-negative regressor [55, V] whose rows sum to one.
+def fit_joint_regressor(
+    vertices: Array, joints: Array, expressions: Array, inner: NDArray[np.bool_]
+) -> Array:
+    """Sparse regressor [55, V] whose rows sum to one; some weights are negative.
 
     Fitted over bodies `vertices` [N, V, 3] with centres `joints` [N, 55, 3], each joint from
     the nearest outer vertices around it, so that joints follow shape and nothing far away does.
+    Facial actions `expressions` [E, V, 3] must not move any joint. Weights of one sign cannot
+    follow joints that lie under one side of the skin, as the knees and the upper spine do.
     """
     mean, centres = vertices.mean(0), joints.mean(0)
     usable = np.flatnonzero(~inner)  # the tongue is near the jaw's joint and moves on its own
     regressor = np.zeros((joints.shape[1], vertices.shape[1]))
     for joint, centre in enumerate(centres):
         near = usable[_around(mean[usable], centre)]
-        system = vertices[:, near].transpose(0, 2, 1).reshape(-1, len(near))
-        # A heavy extra row asks for weights that sum to one, so that the joint moves along.
-        system = np.vstack((system, np.full(len(near), 1e3)))
-        solution, _ = nnls(system, np.append(joints[:, joint].reshape(-1), 1e3))
+        offsets = vertices[:, near] - joints[:, joint, None]
+        system = np.vstack(
+            (
+                offsets.transpose(0, 2, 1).reshape(-1, len(near)) / np.sqrt(len(vertices)),
+                expressions[:, near].transpose(0, 2, 1).reshape(-1, len(near)),
+                np.ones(len(near)),
+            )
+        )
+        target = np.append(np.zeros(len(system) - 1), 1.0)
+        normal = system.T @ system + RIDGE_METRES**2 * np.eye(len(near))
+        solution = np.linalg.solve(normal, system.T @ target)
         regressor[joint, near] = solution / solution.sum()
     return regressor
 

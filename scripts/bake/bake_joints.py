@@ -49,7 +49,7 @@ _MIDDLE = {
     **{"tongue": "jaw", "special04": "jaw", "oris02": "jaw", "oris01": "jaw"},
     **{"oris06.": "jaw", "oris07": "jaw", "special": "head", "oris": "head"},
     **{"levator": "head", "orbicularis": "head", "temporalis": "head", "oculi": "head"},
-    **{"risorius": "head", "pelvis": "pelvis", "breast": "spine3"},
+    **{"risorius": "head", "pelvis": "pelvis", "breast": "spine2"},
 }
 _SIDED = {
     **{"upperleg": "hip", "lowerleg": "knee", "foot": "ankle", "toe": "foot"},

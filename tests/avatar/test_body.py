@@ -221,8 +221,10 @@ def test_parts_are_complete_and_sided(body: Body) -> None:
 def test_weights_and_texture_are_well_formed(body: Body) -> None:
     torch.testing.assert_close(body.weights.sum(1), torch.ones(body.num_vertices))
     assert (body.weights >= 0).all() and ((body.weights > 0).sum(1) <= 8).all()
-    assert (body.joint_regressor >= 0).all()
-    torch.testing.assert_close(body.joint_regressor.sum(1), torch.ones(NUM_JOINTS))
+    # Some weights are negative, none so large that rounding would move a joint.
+    assert body.joint_regressor.abs().max() < 3
+    sums = body.joint_regressor.double().sum(1)
+    torch.testing.assert_close(sums, torch.ones(NUM_JOINTS).double(), atol=1e-5, rtol=0)
     assert body.texture_faces.max() < len(body.texture_uv)
     assert body.uv.shape == (body.num_vertices, 2) and 0 <= body.uv.min() <= body.uv.max() <= 1
 
