@@ -136,7 +136,9 @@ def _shoulder(angles: Array) -> tuple[Rotation, Rotation]:
     return collar, shoulder
 
 
-def measure_girth(points: Array, weights: Array, joints: Array) -> Array:
+def measure_girth(
+    points: NDArray[np.floating], weights: NDArray[np.floating], joints: NDArray[np.floating]
+) -> Array:
     """Cross-sections [N, 4] of a trunk for `Skeleton.girth`, thighs below it included.
 
     Args:
