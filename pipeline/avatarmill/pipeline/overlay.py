@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from avatarmill.avatar.body import Body, BodyParams
+from avatarmill.avatar.mesh_render import render_mesh
 from avatarmill.avatar.zbuffer import MeshBuffer, mesh_zbuffer
 from avatarmill.pipeline.types import Bytes, Fit, Float
 
@@ -70,24 +71,8 @@ def draw_overlay(
         opacity: of the drawn body.
     """
     height, width = image.shape[:2]
-    faces = body.faces.numpy()
-    buffer = mesh_zbuffer(vertices, faces, intrinsics, width, height)
-    normals = buffer.interpolate(_vertex_normals(vertices, faces), faces)
-    normals /= np.linalg.norm(normals, axis=-1, keepdims=True).clip(1e-6)
-    # A lamp above the camera's left shoulder, and some light from everywhere.
-    light = np.array((-0.3, -0.5, -0.8), np.float32)
-    shade = 0.35 + 0.65 * (normals @ (light / np.linalg.norm(light))).clip(0, 1)
-    paint = 255 * shade[..., None] * np.array(SKIN, np.float32)
-    cover = opacity * (buffer.face >= 0)[..., None]
-    mixed: Bytes = (image * (1 - cover) + paint * cover).round().astype(np.uint8)
+    paint = np.array(SKIN, np.float32)
+    drawn = render_mesh(vertices, body.faces.numpy(), intrinsics, width, height, paint=paint)
+    cover = opacity * drawn.mask[..., None]
+    mixed: Bytes = (image * (1 - cover) + 255 * drawn.color * cover).round().astype(np.uint8)
     return mixed
-
-
-def _vertex_normals(vertices: Float, faces: NDArray[np.int64]) -> Float:
-    """[V, 3] area-weighted, not normalised."""
-    corners = vertices[faces]
-    face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.zeros_like(vertices)
-    for corner in range(3):
-        np.add.at(normals, faces[:, corner], face_normals)
-    return normals
