@@ -21,6 +21,7 @@ from avatarmill.synth.render import (
     render_frames,
 )
 from avatarmill.synth.scenery import Scene, sample_scene
+from avatarmill.synth.shading import noise, noise_pair
 from avatarmill.synth.staging import look_at, pinhole
 
 SIDE = 96
@@ -174,6 +175,14 @@ def test_the_number_of_threads_does_not_matter() -> None:
         set_num_threads(before)
     np.testing.assert_array_equal(pictures[0].images, pictures[1].images)
     np.testing.assert_array_equal(pictures[0].masks, pictures[1].masks)
+
+
+def test_two_noises_at_once_are_two_noises() -> None:
+    places = np.random.default_rng(0).uniform(-20, 20, (500, 3))
+    pairs = np.array([noise_pair(*place) for place in places])
+    np.testing.assert_allclose(pairs[:, 0], [noise(*place) for place in places], atol=1e-12)
+    assert pairs.min() >= 0 and pairs.max() <= 1
+    assert abs(np.corrcoef(pairs.T)[0, 1]) < 0.15
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -194,7 +194,6 @@ def _set_up(screen, faces, width, height, near, chunks):  # type: ignore[no-unty
     return planes, boxes
 
 
-# The loops are functions of their own: inside `prange` numba makes several times slower code.
 @njit(cache=True, error_model="numpy")
 def _set_up_some(screen, faces, width, height, near, start, stop, planes, boxes):  # type: ignore[no-untyped-def]
     """Set up faces `start` to `stop`.
