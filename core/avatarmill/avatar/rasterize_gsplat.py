@@ -24,6 +24,8 @@ def rasterize_gsplat(
             "and cameras to the CPU"
         ) from error
     means, rotations, scales, opacities, colors = gaussians.tensors()
+    if not len(gaussians) or not len(cameras):
+        return _nothing(gaussians, cameras, background)
     images, alpha, _ = rasterization(
         *(means, rotations, scales, opacities, colors),
         *(cameras.world_to_camera, cameras.intrinsics, cameras.width, cameras.height),
@@ -36,6 +38,17 @@ def rasterize_gsplat(
         rasterize_mode="antialiased",
     )
     return images[..., :-1], alpha[..., 0], images[..., -1]
+
+
+def _nothing(
+    gaussians: Gaussians, cameras: Cameras, background: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The background alone: gsplat's kernels do not take empty scenes."""
+    size = len(cameras), cameras.height, cameras.width
+    # Zero, but part of the graph: a backward pass then finds its (empty) way to the Gaussians.
+    empty = torch.cat([tensor.flatten() for tensor in gaussians.tensors()])[:0].sum()
+    blank = background.new_zeros(size) + empty
+    return background[:, None, None, :] + blank[..., None], blank, blank
 
 
 def contributions_gsplat(gaussians: Gaussians, cameras: Cameras) -> Tensor:
@@ -52,4 +65,4 @@ def contributions_gsplat(gaussians: Gaussians, cameras: Cameras) -> Tensor:
             painted, cameras.select(slice(c, c + 1)), white.new_zeros(1, 1)
         )
         rows.append(torch.autograd.grad(color.sum(), white)[0][:, 0])
-    return torch.stack(rows)
+    return torch.stack(rows) if rows else gaussians.opacities.new_zeros(0, len(gaussians))
