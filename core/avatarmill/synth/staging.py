@@ -17,7 +17,7 @@ Framing = Literal["full", "half", "mixed"]
 # What a framing shows of the body's height: lower and upper edge of the subject, 0 soles, 1 crown.
 _SUBJECT = {
     "full": (-0.03, 1.03),
-    "knees": (0.28, 1.04),
+    "knees": (0.42, 1.04),
     "half": (0.50, 1.04),
     "bust": (0.66, 1.05),
 }
