@@ -54,7 +54,7 @@ def camera(side: int) -> Cameras:
     return orbit(torch.tensor([0.3]), width=side, height=side, distance=2.6)
 
 
-@njit(cache=True)  # type: ignore[misc]
+@njit(cache=True)  # type: ignore[untyped-decorator]
 def _count(splats: np.ndarray, drawn: np.ndarray, side: int) -> int:
     pairs = 0
     for g in np.flatnonzero(drawn):
@@ -90,7 +90,7 @@ def medians_ms(repeats: int, *calls: Callable[[], object]) -> list[float]:
     return [statistics.median(column) for column in times]
 
 
-@njit(cache=True, parallel=True, fastmath=True)  # type: ignore[misc]
+@njit(cache=True, parallel=True, fastmath=True)  # type: ignore[untyped-decorator]
 def bare_loop(values: np.ndarray, factors: np.ndarray, rounds: int) -> np.ndarray:
     """One exp and 12 FMAs a step on data that stays in cache, as the compiler likes it best.
 
@@ -110,7 +110,7 @@ def bare_loop(values: np.ndarray, factors: np.ndarray, rounds: int) -> np.ndarra
     return sums
 
 
-@njit(cache=True, parallel=True)  # type: ignore[misc]
+@njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
 def bare_lanes(values: np.ndarray, factors: np.ndarray, rounds: int) -> np.ndarray:
     """The same by hand in eight lanes, exp included: what the vector unit could do at most."""
     sums = np.zeros(values.shape[0], np.float32)
