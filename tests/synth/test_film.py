@@ -78,7 +78,7 @@ MIXES: tuple[tuple[DefectKind, ...], ...] = (
 
 @pytest.mark.parametrize("defects", MIXES, ids=lambda mix: mix[0])
 def test_the_file_is_what_the_truth_says(tmp_path: Path, defects: Sequence[DefectKind]) -> None:
-    num_frames = 16 if {"cut", "dissolve"} & set(defects) else 4
+    num_frames = 22 if {"cut", "dissolve"} & set(defects) else 4
     config = FilmConfig(wild(num_frames), tuple(defects), anchors=64)
     video, path = written(tmp_path, 3, config)
     truth, (frames, order, pictures) = read_truth(path), decoded(video)
