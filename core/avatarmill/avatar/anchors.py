@@ -9,6 +9,7 @@ import hashlib
 import logging
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,7 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from avatarmill.avatar.body import Body
 from avatarmill.avatar.parts import HAND_PARTS, HEAD_PARTS, part_ids
 
 logger = logging.getLogger(__name__)
@@ -28,6 +28,38 @@ HEAD_SHARE, HAND_SHARE = 0.25, 0.12
 NUM_CANDIDATES = 60_000
 
 Array = NDArray[np.float64]
+
+
+class Surface(Protocol):
+    """What anchors need of a body, free or licensed."""
+
+    @property
+    def template(self) -> Tensor:
+        """[V, 3]"""
+
+    @property
+    def faces(self) -> Tensor:
+        """[F, 3] int64"""
+
+    @property
+    def weights(self) -> Tensor:
+        """[V, 55]"""
+
+    @property
+    def vertex_part(self) -> Tensor:
+        """[V] uint8"""
+
+    @property
+    def vertex_inner(self) -> Tensor:
+        """[V] bool"""
+
+    @property
+    def face_part(self) -> Tensor:
+        """[F] uint8"""
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of what moves the vertices"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,23 +109,37 @@ class Anchors:
         return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})
 
 
-def load_anchors(body: Body, count: int = 1024) -> Anchors:
-    """The first `count` anchors of `body`: stored for the free body, derived for any other.
+def stored_anchors_path(body_file: Path) -> Path:
+    """Where the anchors of an imported body lie: beside its npz."""
+    return body_file.with_name(f"{body_file.stem}.anchors.npz")
+
+
+def load_anchors(body: Surface, count: int = 1024, *, stored: Path = FREE_ANCHORS) -> Anchors:
+    """The first `count` anchors of `body`: read if `stored` has them, derived if not.
+
+    Args:
+        body: any body; anchors are a matter of its template, not of its pose.
+        count: how many; every smaller set is the beginning of a larger one.
+        stored: the file with them (`stored_anchors_path` of an imported body); it counts only
+            when it carries the fingerprint of `body`.
 
     Raises:
         ValueError: `count` is not between 1 and 8,192.
     """
     if not 1 <= count <= MAX_ANCHORS:
         raise ValueError(f"count must be between 1 and {MAX_ANCHORS}, got {count}")
-    with np.load(FREE_ANCHORS, allow_pickle=False) as stored:
-        if str(stored["fingerprint"]) == body.fingerprint:
-            return _on_body(body, stored["face"][:count], stored["barycentric"][:count])
+    if stored.is_file():
+        with np.load(stored, allow_pickle=False) as archive:
+            if str(archive["fingerprint"]) == body.fingerprint:
+                return _on_body(body, archive["face"][:count], archive["barycentric"][:count])
     logger.info("body %s has no stored anchors: deriving them", body.fingerprint[:12])
     face, barycentric = derive_anchors(body, count)
     return _on_body(body, face, barycentric)
 
 
-def _on_body(body: Body, face: NDArray[np.integer], barycentric: NDArray[np.floating]) -> Anchors:
+def _on_body(
+    body: Surface, face: NDArray[np.integer], barycentric: NDArray[np.floating]
+) -> Anchors:
     faces = torch.from_numpy(face.astype(np.int64)).to(body.faces.device)
     corners = torch.from_numpy(barycentric.astype(np.float32)).to(body.faces.device)
     triangle = body.faces[faces]
@@ -115,7 +161,7 @@ def _face_normals(vertices: Tensor, triangle: Tensor) -> Tensor:
     return F.normalize(torch.linalg.cross(b - a, c - a), dim=-1)
 
 
-def derive_anchors(body: Body, count: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def derive_anchors(body: Surface, count: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Faces [count] and barycentric weights [count, 3] in nested farthest-point order.
 
     Deterministic: candidates come from a low-discrepancy sequence, not from a random one.
@@ -129,7 +175,7 @@ def derive_anchors(body: Body, count: int) -> tuple[NDArray[np.int32], NDArray[n
     return face[order].astype(np.int32), np.round(barycentric[order], 6).astype(np.float32)
 
 
-def _face_density(body: Body, corners: Array) -> Array:
+def _face_density(body: Surface, corners: Array) -> Array:
     """Anchors per area, relative to the rest of the body; zero on inner surfaces. [F]"""
     cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     hidden = body.vertex_inner[body.faces].any(1).cpu().numpy()

@@ -4,7 +4,9 @@ The package and the body files are for non-commercial use under their own licenc
 train or ship goes through here.
 """
 
+import hashlib
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -12,7 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from avatarmill.avatar.body import NUM_EXPRESSION, NUM_JOINTS, NUM_SHAPE, BodyMesh, BodyParams
+from avatarmill.avatar.body import (
+    JOINT_NAMES,
+    NUM_EXPRESSION,
+    NUM_JOINTS,
+    NUM_SHAPE,
+    BodyMesh,
+    BodyParams,
+)
+from avatarmill.avatar.parts import parts_of_weights
 from avatarmill.avatar.rotations import axis_angle_to_matrix
 
 
@@ -25,6 +35,53 @@ def _import_smplx() -> ModuleType:
         ) from error
     module: ModuleType = smplx
     return module
+
+
+@dataclass(frozen=True, slots=True)
+class LicensedSurface:
+    """Template, skinning and labels of an npz in SMPL-X's format, read without the package."""
+
+    template: Tensor
+    """[V, 3]"""
+    faces: Tensor
+    """[F, 3] int64"""
+    weights: Tensor
+    """[V, 55]"""
+    vertex_part: Tensor
+    """[V] uint8, from the weights where the file has no labels"""
+    vertex_inner: Tensor
+    """[V] bool, false where the file does not say"""
+    fingerprint: str
+    """sha256 of every array that moves a vertex"""
+
+    @property
+    def face_part(self) -> Tensor:
+        """[F] uint8 part of each face: that of its first vertex."""
+        return self.vertex_part[self.faces[:, 0]]
+
+
+def load_surface(path: Path) -> LicensedSurface:
+    """The surface of a body file that was written by `import_body`."""
+    names = ("v_template", "f", "weights", "shapedirs", "posedirs", "J_regressor", "kintree_table")
+    digest = hashlib.sha256()
+    with np.load(path, allow_pickle=False) as archive:
+        for name in names:
+            array = np.ascontiguousarray(archive[name])
+            digest.update(f"{name} {array.dtype} {array.shape}".encode())
+            digest.update(array.tobytes())
+        weights = archive["weights"].astype(np.float32)
+        num_vertices = len(weights)
+        named = "vertex_part" in archive.files
+        parts = archive["vertex_part"] if named else parts_of_weights(weights, JOINT_NAMES)
+        inner = archive["vertex_inner"] if named else np.zeros(num_vertices)
+        return LicensedSurface(
+            template=torch.from_numpy(archive["v_template"].astype(np.float32)),
+            faces=torch.from_numpy(archive["f"].astype(np.int64)),
+            weights=torch.from_numpy(weights),
+            vertex_part=torch.from_numpy(parts.astype(np.uint8)),
+            vertex_inner=torch.from_numpy(inner.astype(np.bool_)),
+            fingerprint=digest.hexdigest(),
+        )
 
 
 class LicensedBody(nn.Module):
@@ -49,6 +106,15 @@ class LicensedBody(nn.Module):
         self.weights: Tensor = self._model.lbs_weights
         self.template: Tensor = self._model.v_template
         self.parents = tuple(int(parent) for parent in self._model.parents)
+        surface = load_surface(path)
+        self.vertex_part: Tensor = surface.vertex_part
+        self.vertex_inner: Tensor = surface.vertex_inner
+        self.fingerprint = surface.fingerprint
+
+    @property
+    def face_part(self) -> Tensor:
+        """[F] uint8 part of each face: that of its first vertex."""
+        return self.vertex_part[self.faces[:, 0]]
 
     def forward(self, params: BodyParams) -> BodyMesh:
         """Pose the whole body; any leading batch dimensions."""

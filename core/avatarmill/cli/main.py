@@ -52,6 +52,9 @@ COMMANDS: dict[str, Command] = {
     "generate": Command(
         "avatarmill.generate.job", "GenerateConfig", "a prompt -> an avatar: .ply, .png, .mp4"
     ),
+    "import-body": Command(
+        "avatarmill.cli.import_body", "ImportBodyConfig", "a licensed SMPL-X file -> a clean npz"
+    ),
     "demo": Command("avatarmill.cli.demo", "DemoConfig", "all of the above, small, with a report"),
     "report": Command("avatarmill.cli.report", "ReportConfig", "a run folder -> report.html"),
     "weights": Command("avatarmill.cli.weights", "WeightsConfig", "retrain all shipped weights"),
