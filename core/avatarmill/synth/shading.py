@@ -129,11 +129,12 @@ def pattern_share(kind, u, v, period, phase, x, z, zone, soft):  # type: ignore[
 
 @njit(cache=True, error_model="numpy")
 def logo(x, y, soft):  # type: ignore[no-untyped-def]
-    """A ring with a bar across it on the chest, 0..1."""
+    """A sun on the chest, a disc with twelve rays, 0..1: a print that is nobody's mark."""
     r = math.sqrt(x * x + y * y)
-    ring = 1 - ramp(0.013 - soft, 0.013 + soft, abs(r - 0.062))
-    bar = (1 - ramp(0.016 - soft, 0.016 + soft, abs(y))) * (1 - ramp(0.11, 0.115, abs(x)))
-    return max(ring, bar)
+    disc = 1 - ramp(0.040 - soft, 0.040 + soft, r)
+    beside = 0.083 * abs(math.sin(6 * math.atan2(y, x)) / 6)  # metres from the nearest ray's axis
+    ray = 1 - ramp(0.008 - soft, 0.008 + soft, beside)
+    return max(disc, ray * ramp(0.052 - soft, 0.052 + soft, r) * (1 - ramp(0.088, 0.092, r)))
 
 
 @njit(cache=True, error_model="numpy")
