@@ -82,10 +82,14 @@ def similarity(first: Float, second: Float) -> float:
     return float((weight * alike).sum() / weight.sum())
 
 
-def explains(figure: Figure, detection: Detection) -> float:
-    """Distance of a detection's torso from a figure's, in the figure's body sizes."""
-    apart = np.linalg.norm(figure.torso - detection.torso, axis=-1).mean()
-    return float(apart / figure.size)
+def distance(figure: Figure, detection: Detection) -> float:
+    """Mean distance of a detection's torso from a figure's, in the figure's body sizes."""
+    return float(np.linalg.norm(figure.torso - detection.torso, axis=-1).mean() / figure.size)
+
+
+def shoulder_distance(figure: Figure, torso: Array) -> float:
+    """Distance of the middle of some shoulders from a figure's, in the figure's body sizes."""
+    return float(np.linalg.norm(figure.torso[1] - torso[1]) / figure.size)
 
 
 def join(figures: list[Figure]) -> Landmarks:

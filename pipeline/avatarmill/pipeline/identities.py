@@ -19,6 +19,11 @@ from avatarmill.pipeline.trails import Trail, close_rows, place_at
 
 _LIMIT = 3.0
 """Misfit above which two pieces are two people."""
+_UNCERTAIN_LIMIT = 1.3
+"""Misfit above which a figure of a meeting is nobody's."""
+_DISTINCT = 0.6
+"""Misfit by which such a figure must fit its person better than anybody else: trackers also draw
+figures that are half the one and half the other."""
 _LOOK_LIMIT = 0.6
 """Difference of appearance that no motion can make up for."""
 _STRANGER_LOOK = 0.4
@@ -67,7 +72,7 @@ def identify(
         times: [F] seconds of the shot's frames.
         same_figure: similarity above which two figures of one frame are one.
     """
-    pieces, uncertain = _cut(trails)
+    pieces, uncertain = _cut(trails, times)
     links = link_pieces([piece for _, piece in pieces], [t for t, _ in pieces], times)
     chains = _chains(len(pieces), links)
     people = [Identity() for _ in chains]
@@ -93,11 +98,13 @@ class _Uncertain:
     look: Appearance
 
 
-def _cut(trails: Sequence[Trail]) -> tuple[list[tuple[int, Trail]], dict[int, list[_Uncertain]]]:
+def _cut(
+    trails: Sequence[Trail], times: NDArray[np.float64]
+) -> tuple[list[tuple[int, Trail]], dict[int, list[_Uncertain]]]:
     """Clean pieces with the number of their trail, and the rest by row."""
     pieces: list[tuple[int, Trail]] = []
     uncertain: dict[int, list[_Uncertain]] = {}
-    for number, (trail, close) in enumerate(zip(trails, close_rows(trails), strict=True)):
+    for number, (trail, close) in enumerate(zip(trails, close_rows(trails, times), strict=True)):
         edges = np.flatnonzero(np.diff(close)) + 1
         for start, stop in zip([0, *edges], [*edges, len(close)], strict=True):
             part = trail.part(int(start), int(stop))
@@ -224,13 +231,11 @@ def _share_out(
     same_figure: float,
 ) -> None:
     """Gives the uncertain figures of one row to the people they fit, each to one at most."""
-    free = [number for number, person in enumerate(people) if row not in person.figures]
-    if not free:
-        return
-    cost = np.full((len(figures), len(free)), 1e6)
+    cost = np.full((len(figures), len(people)), 1e6)
     for i, uncertain in enumerate(figures):
-        for j, number in enumerate(free):
-            member = members[number]
+        for j, member in enumerate(members):
+            if row in people[j].figures:
+                continue
             place, gap = member.expected(row, times)
             away = float(np.linalg.norm(place - uncertain.figure.torso, axis=-1).mean())
             changed = difference(member.look, uncertain.look)
@@ -241,6 +246,8 @@ def _share_out(
         figure = figures[at].figure
         # The better of two claims to one figure has been heard first.
         doubled = any(similarity(figure.body, other.body) > same_figure for other in taken)
-        if cost[at, to] < _LIMIT and not doubled:
-            people[free[to]].figures[row] = figure
+        others = np.delete(cost[at], to)
+        distinct = cost[at, to] + _DISTINCT < others.min(initial=np.inf)
+        if cost[at, to] < _UNCERTAIN_LIMIT and distinct and not doubled:
+            people[to].figures[row] = figure
             taken.append(figure)

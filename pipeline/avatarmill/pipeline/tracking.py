@@ -9,9 +9,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
 from avatarmill.pipeline.appearance import difference, look_at
-from avatarmill.pipeline.figures import Detection, Figure, explains, join, similarity
+from avatarmill.pipeline.figures import (
+    Array,
+    Detection,
+    Figure,
+    distance,
+    join,
+    shoulder_distance,
+    similarity,
+)
 from avatarmill.pipeline.sight import Sight, tiles
 from avatarmill.pipeline.steadiness import core_motion
 from avatarmill.pipeline.trails import CLOSE, Trail, place_at
@@ -64,8 +73,24 @@ def follow_people(
 
 _EXPLAINED = 0.6
 """Distance of a detection from a figure in body sizes, below which it is that figure."""
-_RIVAL = 1.0
-"""A new figure further than this from what was detected is somebody else."""
+_OFF = 0.3
+"""Distance from which the figure is looked for again where it was detected."""
+_ONE_NECK = 0.3
+"""Distance of shoulders, in body sizes, below which two figures share them: one is a chimera of
+two people, or both are one."""
+_NEIGHBOURS = 0.9
+"""Distance of two trunks, in body sizes, below which trackers are watched by the detector."""
+
+
+_CLOSE_UP = 3.6
+"""Side of a closer look, in body sizes."""
+Window = tuple[int, int, int, int]
+
+
+def _one_detection(first: Detection, second: Detection) -> bool:
+    apart = np.linalg.norm(first.torso - second.torso, axis=-1).mean()
+    length = max(float(np.linalg.norm(d.torso[0] - d.torso[1])) for d in (first, second))
+    return bool(apart < _EXPLAINED * length)
 
 
 class _Watch:
@@ -92,13 +117,42 @@ class _Watch:
         for trail in list(self._live):
             self._advance(trail, row)
         self._drop_doubles(row)
-        now = float(self._times[row])
-        searching = not self._live or now - self._lost <= self._config.search_seconds
-        since = now - float(self._times[max(self._detected_row, 0)])
-        if searching or since >= self._config.detect_seconds - 1e-6:
-            for detection in self._detect(row):
-                self._begin(row, detection)
+        if self._must_search(row):
+            self._compare(row, self._detect(row))
             self._detected_row = row
+
+    def _must_search(self, row: int) -> bool:
+        """Every so often; and in every frame in which a tracker may err."""
+        now = float(self._times[row])
+        if not self._live or now - self._lost <= self._config.search_seconds:
+            return True
+        since = now - float(self._times[max(self._detected_row, 0)])
+        return since >= self._config.detect_seconds - 1e-6 or bool(self._close_ups(row))
+
+    def _compare(self, row: int, detections: list[Detection]) -> None:
+        """Puts trackers right that are beside what is detected, and begins new ones."""
+        live = list(self._live)
+        cost = np.array(
+            [[distance(trail.figures[-1], found) for trail in live] for found in detections]
+        ).reshape(len(detections), len(live))
+        pairs = zip(*linear_sum_assignment(np.minimum(cost, 10.0)), strict=True)
+        matched = {int(d): int(t) for d, t in pairs if cost[d, t] < _EXPLAINED}
+        for number, detection in enumerate(detections):
+            if number not in matched:
+                self._begin(row, detection)
+            elif cost[number, matched[number]] > _OFF:
+                self._correct(row, live[matched[number]], detection)
+
+    def _correct(self, row: int, trail: Trail, detection: Detection) -> None:
+        """Looks again for a figure where it was detected, and believes what is nearer to that."""
+        figure = self._sight.follow(trail.slot, row, detection.region, fresh=False)
+        last = trail.figures[-1]
+        if figure is None or distance(figure, detection) >= distance(last, detection):
+            return
+        if len(trail.rows) > 1 and self._jumped(trail.figures[-2], figure, row - 1, row):
+            return
+        trail.drop_last()
+        trail.add(row, figure, look_at(self._images[row], figure))
 
     def _advance(self, trail: Trail, row: int) -> None:
         last = trail.figures[-1]
@@ -164,25 +218,64 @@ class _Watch:
         return trail.part(0, stop)
 
     def _detect(self, row: int) -> list[Detection]:
+        """Everybody, each once: seen best from near, so the closer looks come first."""
         height, width = self._images.shape[1:3]
-        found = self._sight.detect(row, (0, 0, width, height))
+        windows = self._close_ups(row)
+        windows.append((0, 0, width, height))
         now = float(self._times[row])
         if now - self._tiled >= self._config.tile_seconds - 1e-6:
             self._tiled = now
-            for tile in tiles(width, height):
-                found += self._sight.detect(row, tile)
+            windows += tiles(width, height)
+        found: list[Detection] = []
+        for window in windows:
+            for new in self._sight.detect(row, window):
+                if not any(_one_detection(new, known) for known in found):
+                    found.append(new)
         return found
+
+    def _close_ups(self, row: int) -> list[Window]:
+        """Windows around figures that others are near to, or ought to be: in the whole frame the
+        detector takes two people for one."""
+        now = float(self._times[row])
+        live = [trail.figures[-1] for trail in self._live]
+        places = [figure.torso for figure in live]
+        for trail in self._done:
+            if now - float(self._times[trail.rows[-1]]) <= self._config.search_seconds:
+                places.append(place_at(trail, self._times, now, end=-1))
+        windows: list[Window] = []
+        middles: list[Array] = []
+        for number, figure in enumerate(live):
+            middle = figure.torso.mean(0)
+            near = any(
+                np.linalg.norm(middle - place.mean(0)) < _NEIGHBOURS * figure.size
+                for other, place in enumerate(places)
+                if other != number
+            )
+            known = any(np.linalg.norm(middle - m) < _NEIGHBOURS * figure.size for m in middles)
+            if near and not known:
+                middles.append(middle)
+                windows.append(self._square(middle, _CLOSE_UP * figure.size))
+        return windows
+
+    def _square(self, middle: Array, side: float) -> Window:
+        """A square around a point, moved into the frame."""
+        height, width = self._images.shape[1:3]
+        pixels = min(round(side), height, width)
+        x = int(np.clip(middle[0] - side / 2, 0, width - pixels))
+        y = int(np.clip(middle[1] - side / 2, 0, height - pixels))
+        return x, y, x + pixels, y + pixels
 
     def _begin(self, row: int, detection: Detection) -> None:
         """A trail of somebody detected whom nobody follows yet."""
-        figures = [trail.figures[-1] for trail in self._live]
-        if any(explains(figure, detection) < _EXPLAINED for figure in figures):
+        if self._shared_neck(detection.torso):
             return
         slot = self._free_slot()
         if slot is None:
             return
         figure = self._sight.follow(slot, row, detection.region, fresh=True)
-        if figure is None or explains(figure, detection) > _RIVAL or self._taken(figure, row):
+        if figure is None or distance(figure, detection) > _EXPLAINED:
+            return
+        if self._shared_neck(figure.torso) or self._taken(figure, row):
             return
         earlier = self._before(slot, row, figure)
         if earlier:
@@ -192,6 +285,10 @@ class _Watch:
         for before, seen in [*reversed(earlier), (row, figure)]:
             trail.add(before, seen, look_at(self._images[before], seen))
         self._live.append(trail)
+
+    def _shared_neck(self, torso: Array) -> bool:
+        """Whether somebody who is followed has these shoulders."""
+        return any(shoulder_distance(trail.figures[-1], torso) < _ONE_NECK for trail in self._live)
 
     def _before(self, slot: int, row: int, figure: Figure) -> list[tuple[int, Figure]]:
         """The new figure followed back to the last search, latest row first."""

@@ -1,6 +1,6 @@
 """What one tracker saw of one figure, and where the figure would be at another time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +11,9 @@ from avatarmill.pipeline.figures import Array, Figure, similarity
 
 CLOSE = 0.15
 """Similarity of two bodies of one frame above which either may be taken for the other."""
+_GHOST = 0.6
+"""Distance in body sizes within which an unseen person may be what a tracker holds."""
+_GHOST_SECONDS = 1.0
 _MEMORY_SECONDS = 0.6
 _COAST_SECONDS = 1.0
 """Time constant after which a walk that nobody saw is believed to have ended."""
@@ -51,8 +54,12 @@ class Trail:
         return float(np.median([figure.size for figure in self.figures]))
 
 
-def close_rows(trails: Sequence[Trail]) -> list[NDArray[np.bool_]]:
-    """For each trail, in which of its rows another trail's figure is `CLOSE` to its own."""
+def close_rows(trails: Sequence[Trail], times: NDArray[np.float64]) -> list[NDArray[np.bool_]]:
+    """For each trail, in which of its rows its figure may be somebody else's.
+
+    That is where another figure is `CLOSE`, or where somebody should be whose trail has just ended
+    or is about to begin: a tracker may have gone over to them.
+    """
     present: dict[int, list[tuple[int, int]]] = {}
     close = [np.zeros(len(trail.rows), np.bool_) for trail in trails]
     for number, trail in enumerate(trails):
@@ -62,7 +69,26 @@ def close_rows(trails: Sequence[Trail]) -> list[NDArray[np.bool_]]:
                 if similarity(trail.figures[at].body, theirs.body) > CLOSE:
                     close[number][at] = close[other][there] = True
             present.setdefault(row, []).append((number, at))
+    for trail in trails:
+        for end, step in ((0, -1), (-1, 1)):
+            edge = trail.rows[end]
+            witnesses = {number for number, _ in present[edge]}
+            for row, place in _coast(trail, times, end, step):
+                for number, at in present.get(row, ()):
+                    if number in witnesses and trails[number] is not trail:
+                        apart = np.linalg.norm(trails[number].figures[at].torso - place, axis=-1)
+                        close[number][at] |= apart.mean() < _GHOST * trail.size
     return close
+
+
+def _coast(
+    trail: Trail, times: NDArray[np.float64], end: int, step: int
+) -> Iterator[tuple[int, Array]]:
+    """Rows just before (`end` 0) or after (`end` -1) a trail, and its torso there."""
+    row = trail.rows[end] + step
+    while 0 <= row < len(times) and abs(times[row] - times[trail.rows[end]]) <= _GHOST_SECONDS:
+        yield row, place_at(trail, times, float(times[row]), end=end)
+        row += step
 
 
 def place_at(trail: Trail, times: NDArray[np.float64], when: float, *, end: int) -> Array:

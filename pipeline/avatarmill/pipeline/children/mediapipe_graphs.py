@@ -71,11 +71,12 @@ _PRESENCE = "poselandmarkbyroicpu__tensorstoposelandmarksandsegmentation__Thresh
 
 
 class Graph:
-    """A running graph; `seconds` is the time spent inside it."""
+    """A running graph; `seconds` is the time spent inside it, its making included."""
 
-    def __init__(self, base: Any) -> None:
-        self._base = base
-        self.seconds = 0.0
+    def __init__(self, **options: Any) -> None:
+        started = time.perf_counter()
+        self._base = solution_base.SolutionBase(**options)
+        self.seconds = time.perf_counter() - started
 
     def __call__(self, **streams: Any) -> Any:
         """Outputs of one step, None where the graph gave nothing."""
@@ -94,14 +95,12 @@ class Graph:
 def detector(confidence: float) -> Graph:
     """From `image` to `found`: detections of everybody, at least so confident."""
     return Graph(
-        solution_base.SolutionBase(
-            graph_config=_config(_DETECTOR, ("image",), ("found",)),
-            calculator_params={
-                "posedetectioncpu__TensorsToDetectionsCalculator.min_score_thresh": confidence
-            },
-            stream_type_hints={"found": solution_base.PacketDataType.PROTO_LIST},
-            outputs=["found"],
-        )
+        graph_config=_config(_DETECTOR, ("image",), ("found",)),
+        calculator_params={
+            "posedetectioncpu__TensorsToDetectionsCalculator.min_score_thresh": confidence
+        },
+        stream_type_hints={"found": solution_base.PacketDataType.PROTO_LIST},
+        outputs=["found"],
     )
 
 
@@ -123,11 +122,9 @@ def person(complexity: int, confidence: float, *, detailed: bool) -> Graph:
         outputs += ["mask", "left_hand", "right_hand", "face"]
         side["refine_face_landmarks"] = True
     return Graph(
-        solution_base.SolutionBase(
-            graph_config=_config(nodes, ("image", "region"), tuple(outputs)),
-            side_inputs=side,
-            calculator_params={f"{_PRESENCE}.threshold": confidence},
-        )
+        graph_config=_config(nodes, ("image", "region"), tuple(outputs)),
+        side_inputs=side,
+        calculator_params={f"{_PRESENCE}.threshold": confidence},
     )
 
 
