@@ -52,7 +52,7 @@ def licensed() -> Arrays:
 
 
 def save(path: Path, arrays: Arrays, **more: NDArray[np.generic]) -> Path:
-    np.savez(path, **(arrays | more))
+    np.savez(path, allow_pickle=True, **(arrays | more))
     return path
 
 
@@ -91,7 +91,7 @@ def test_the_clean_body_moves_with_its_correctives(licensed: Arrays, tmp_path: P
 
 
 def test_anchors_are_stored_with_the_body_they_belong_to(licensed: Arrays, tmp_path: Path) -> None:
-    taller = (licensed["v_template"] * np.float32(1.1)).astype(np.float32)
+    taller = licensed["v_template"].astype(np.float32) * np.float32(1.1)
     body = import_body(save(tmp_path / "SMPLX_MALE.npz", licensed, v_template=taller))
     surface = load_surface(body.path)
     assert (
@@ -108,7 +108,9 @@ def test_anchors_are_stored_with_the_body_they_belong_to(licensed: Arrays, tmp_p
 
 def test_the_anchors_of_another_body_are_not_used(licensed: Arrays, tmp_path: Path) -> None:
     body = import_body(save(tmp_path / "SMPLX_MALE.npz", licensed))
-    moved = save(tmp_path / "moved.npz", licensed, v_template=licensed["v_template"] * 2)
+    moved = save(
+        tmp_path / "moved.npz", licensed, v_template=licensed["v_template"].astype(np.float32) * 2
+    )
     anchors = load_anchors(load_surface(moved), 16, stored=body.anchors)
     assert anchors.fingerprint != body.fingerprint
 
