@@ -14,7 +14,7 @@ export SAM2_BUILD_CUDA := 0
 export DS_BUILD_OPS := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check format demo weights bench-raster bench-body bench-synth clean
+.PHONY: help setup test check format demo weights bench-raster bench-body bench-synth bench-tokenizer bench-prompts clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,12 @@ bench-body: setup .venv-bake/.stamp  ## the free body against anny's rig and sha
 
 bench-synth: setup  ## frames per second and core of rendered videos and views
 	.venv/bin/python benchmarks/synth.py
+
+bench-tokenizer: setup  ## what the shipped tokenizer keeps of people it has not seen
+	.venv/bin/python benchmarks/tokenizer.py
+
+bench-prompts: setup  ## colours asked of the shipped diffusion model, and found
+	.venv/bin/python benchmarks/prompts.py
 
 clean:  ## remove caches and out/, keep the environments
 	rm -rf out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
