@@ -54,7 +54,7 @@ class RenderConfig:
     """Sub-pixels along each side of a pixel."""
     shadow_size: int = 320
     """Side of the shadow map in texels; 0 for no shadows."""
-    backdrop_step: int = 2
+    backdrop_step: int = 3
     """One backdrop ray every so many pixels, interpolated in between: a soft focus."""
 
     def __post_init__(self) -> None:
