@@ -25,8 +25,16 @@ from avatarmill.pipeline.steadiness import CORE
 from avatarmill.pipeline.tracking import follow_people
 from avatarmill.pipeline.types import Bytes, Frames, Reason, Reject, Track
 from avatarmill.pipeline.verdict import frame_seconds, judge
+from avatarmill.pipeline.whole_body import look_closer, whole_body_child
 
-__all__ = ["People", "PeopleConfig", "find_people", "people_child", "track_scores"]
+__all__ = [
+    "People",
+    "PeopleConfig",
+    "find_people",
+    "people_child",
+    "track_scores",
+    "whole_body_child",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +64,14 @@ def people_child(config: PeopleConfig) -> Child:
     )
 
 
-def find_people(child: Child, frames: Frames, config: PeopleConfig) -> People | Reject:
+def find_people(
+    child: Child, frames: Frames, config: PeopleConfig, *, whole_body: Child | None = None
+) -> People | Reject:
     """Tracks of the people in a shot.
 
     Rejects the shot when none is left: NO_PERSON, TRACK_TOO_SHORT, LANDMARKS_DISAGREE or
-    PERSON_TOO_SMALL (the reason of its longest figure), and the child's failures.
+    PERSON_TOO_SMALL (the reason of its longest figure), and the child's failures. `whole_body`
+    is the child of a configured ONNX model, see `whole_body_child`.
     """
     settings = {
         "model_complexity": config.model_complexity,
@@ -73,7 +84,16 @@ def find_people(child: Child, frames: Frames, config: PeopleConfig) -> People | 
         trails = follow_people(sight, frames.images, frames.pts_seconds, config.tracking)
         persons = identify(trails, frames.pts_seconds, same_figure=config.tracking.same_figure)
         found = tracks_of(persons, frames, config)
-        return found if isinstance(found, Reject) else _confirmed(sight, frames, found, config)
+        if not isinstance(found, Reject):
+            found = _confirmed(sight, frames, found, config)
+        if not isinstance(found, Reject) and whole_body is not None:
+            found = replace(
+                found,
+                tracks=tuple(
+                    look_closer(whole_body, frames.images, track, config) for track in found.tracks
+                ),
+            )
+        return found
     except ChildFailure as failure:
         return replace(failure.reject("people"), level="shot")
 

@@ -38,6 +38,12 @@ class PeopleConfig:
     tracking_confidence: float = 0.5
     python: Path | None = None
     """Interpreter of the MediaPipe environment; found by itself when None."""
+    whole_body: Path | None = None
+    """ONNX model (RTMPose or DWPose, 133 keypoints) whose landmarks replace MediaPipe's."""
+    whole_body_confidence: float = 0.3
+    """Score from which one of its keypoints is believed."""
+    whole_body_providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    """onnxruntime's, in order of preference."""
     deadline_base_seconds: float = 60.0
     deadline_per_frame: float = 1.0
     """Deadline of a shot: the base, and this much for each frame."""
@@ -48,5 +54,11 @@ class PeopleConfig:
             raise ValueError(f"PeopleConfig.min_frames is {self.min_frames}, at least 2")
         if self.min_run < 1:
             raise ValueError(f"PeopleConfig.min_run is {self.min_run}, at least 1")
+        if not 0 <= self.whole_body_confidence <= 1:
+            raise ValueError(
+                f"PeopleConfig.whole_body_confidence is {self.whole_body_confidence}, must be 0..1"
+            )
+        if not self.whole_body_providers:
+            raise ValueError("PeopleConfig.whole_body_providers is empty, name one at least")
         if self.model_complexity not in (0, 1, 2):
             raise ValueError(f"PeopleConfig.model_complexity is {self.model_complexity}, 0, 1 or 2")
