@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from avatarmill.pipeline.children.protocol import Message
 from avatarmill.pipeline.children.supervise import Child, python_module
@@ -77,7 +78,7 @@ def look_closer(child: Child, images: Bytes, track: Track, config: PeopleConfig)
         "model": str(config.whole_body),
         "providers": list(config.whole_body_providers),
     }
-    arrays = {"images": images[track.frame_indices], "boxes": track.boxes}
+    arrays: dict[str, NDArray[Any]] = {"images": images[track.frame_indices], "boxes": track.boxes}
     deadline = config.deadline_base_seconds + config.deadline_per_frame * len(track.boxes)
     reply = child.call(Message(request, arrays), deadline_seconds=deadline)
     points, scores = reply.arrays["points"], reply.arrays["scores"]
