@@ -243,8 +243,8 @@ def describe(attributes: Mapping[str, str]) -> dict[str, str]:
         attributes: some of the names of `VOCABULARY` with values of it.
 
     Returns:
-        "short" (clothes and hat), "medium" (also hair and glasses) and "long" (also build, patterns,
-        shoes).
+        "short" (clothes and hat), "medium" (also hair and glasses) and "long" (also build,
+        patterns, shoes).
         The wording varies with the attributes alone, so equal attributes give equal captions.
 
     Raises:
