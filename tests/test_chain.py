@@ -12,7 +12,8 @@ from avatarmill.pipeline.executor import run_here
 from avatarmill.pipeline.gather import Gather
 from avatarmill.pipeline.ingest import list_sources
 from avatarmill.pipeline.job import CurateConfig
-from avatarmill.pipeline.stages import curation_stages
+from avatarmill.pipeline.stages import curation_stages, scan_stages
+from avatarmill.pipeline.work import Scanned, Work, shot_parts
 from avatarmill.records.clip import CLIP_INDEX
 from avatarmill.records.commit import write_group
 from avatarmill.records.reader import clips_in, tokens_in
@@ -48,7 +49,13 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = CurateConfig(videos=out / "videos", out=out)
     sources = tuple(list_sources(config.videos))
     gather = Gather([(0, sources)])
-    (group,) = filter(None, map(gather.add, run_here(sources, curation_stages(config.stages()))))
+    shots = [
+        part
+        for work in run_here([Work(source) for source in sources], scan_stages(config.stages()))
+        if isinstance(work.content, Scanned)
+        for part in shot_parts(work.source, work.content.scan)
+    ]
+    (group,) = filter(None, map(gather.add, run_here(shots, curation_stages(config.stages()))))
     clips = group.records
     write_group(out / "clips", "g", clips, schema=CLIP_INDEX, fingerprint="f", inputs=group.inputs)
     tokenize_group(Tokenizer.load(), out / "clips", out / "tokens", "g", "f")

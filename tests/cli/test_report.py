@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from avatarmill.cli.report import HEAD, _template, contact_sheet
+from avatarmill.cli.pages import HEAD, contact_sheet, template
 from avatarmill.records.rejects import RejectRow
 
 
 def test_nothing_of_a_strangers_file_runs_on_the_page() -> None:
     name = "<script>alert(1)</script>.mp4"
-    page = _template().render(
+    page = template("report.html.j2").render(
         summary={"inputs": 1, "states": {"rejected": 1}, "clips": 0},
         rejects=[RejectRow(name, "sha", "source", "empty_file", "probe", "<b>0 bytes</b>")],
         rows=[],

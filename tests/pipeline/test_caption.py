@@ -42,6 +42,7 @@ def crops_of(frames: SynthFrames, *, confidence: float = 1.0) -> Crops:
         face_boxes=np.zeros((count, 4), np.float32),
         hand_boxes=np.zeros((count, 2, 4), np.float32),
         pts_seconds=frames.pts_seconds,
+        squares=((0, 0, 256),) * count,
     )
 
 

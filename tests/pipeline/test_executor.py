@@ -37,7 +37,7 @@ class Finish:
 
 
 SPECS = [StageSpec("split", Split, 0.25), StageSpec("finish", Finish, 0.25, 2)]
-SOURCES = [Source("good", "", "1", 3), Source("bad", "", "2", 2)]
+WORKS = [Work(Source("good", "", "1", 3)), Work(Source("bad", "", "2", 2))]
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +65,12 @@ EXPECTED = {
 
 
 def test_a_plain_loop() -> None:
-    assert outcomes(run_here(SOURCES, SPECS)) == EXPECTED
+    assert outcomes(run_here(WORKS, SPECS)) == EXPECTED
 
 
 @pytest.mark.usefixtures("ray")
 def test_on_ray() -> None:
-    assert outcomes(run_on_ray(SOURCES, SPECS)) == EXPECTED
+    assert outcomes(run_on_ray(WORKS, SPECS)) == EXPECTED
 
 
 @pytest.mark.usefixtures("ray")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,8 +13,16 @@ from pathlib import Path
 import imageio_ffmpeg
 import pytest
 
+from avatarmill.pipeline.executor import run_here
+from avatarmill.pipeline.groups import split_duplicates
+from avatarmill.pipeline.ingest import list_sources
+from avatarmill.pipeline.job import CurateConfig
+from avatarmill.pipeline.scans import SOURCE_TABLE, finish_scans, keep_scans, load_scans
+from avatarmill.pipeline.stages import scan_stages
 from avatarmill.pipeline.types import Reason
+from avatarmill.pipeline.work import Work
 from avatarmill.records.commit import list_commits, verify
+from avatarmill.records.index import read_rows, write_table
 from avatarmill.records.ledger import InputState
 from avatarmill.records.reader import clips_in
 from avatarmill.records.rejects import read_rejects
@@ -31,19 +40,25 @@ BROKEN = {
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two rendered actors, a copy of one, and the broken kinds."""
+    """Two rendered actors, an exact and a near copy of one, and the broken kinds."""
     root = tmp_path_factory.mktemp("job")
     synth(SynthConfig("wild", count=2, seed=3, out=root, seconds=1.6))
     folder = root / "videos"
     first, second = sorted(folder.iterdir())
     shutil.copy(second, folder / "twin.mp4")
+    # Another encoding, size, crop, speed and frame rate.
+    near = ["-vf", "crop=iw*0.95:ih*0.95,scale=320:-2,setpts=PTS/1.05,fps=20", "-crf", "30"]
+    ffmpeg("-i", str(second), *near, str(folder / "wild_near.mp4"))
     (folder / "cut.mp4").write_bytes(first.read_bytes()[: first.stat().st_size * 2 // 3])
     (folder / "text.mp4").write_text("not a video\n" * 100)
     (folder / "concat.mp4").write_text(f"ffconcat version 1.0\nfile {first.name}\n")
     (folder / "empty.mp4").touch()
-    sound = ["-f", "lavfi", "-i", "sine=duration=1", str(folder / "sound.mp4")]
-    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *sound], check=True)
+    ffmpeg("-f", "lavfi", "-i", "sine=duration=1", str(folder / "sound.mp4"))
     return folder
+
+
+def ffmpeg(*arguments: str) -> None:
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *arguments], check=True)
 
 
 def curate(videos: Path, out: Path) -> subprocess.Popen[bytes]:
@@ -88,8 +103,46 @@ def test_a_broken_file_costs_one_row(run: Path, name: str, reason: Reason) -> No
 
 def test_the_ledger_adds_up(run: Path) -> None:
     summary = json.loads((run / "summary.json").read_bytes())
-    assert summary["inputs"] == 8 == sum(summary["states"].values())
-    assert summary["states"] == {"kept": 2, "rejected": 5, "duplicate": 1, "failed": 0}
+    assert summary["inputs"] == 9 == sum(summary["states"].values())
+    assert summary["states"] == {"kept": 2, "rejected": 5, "duplicate": 2, "failed": 0}
+
+
+def test_a_near_copy_is_a_duplicate_with_evidence(run: Path) -> None:
+    rows = {Path(str(row["uri"])).name: row for row in read_rows(run / "ledger.parquet")}
+    assert rows["wild_near.mp4"]["state"] == "duplicate"
+    assert str(rows["twin.mp4"]["reason"]).startswith("same bytes as ") or (
+        str(rows["wild_000004.mp4"]["reason"]).startswith("same bytes as ")
+    )
+    assert re.search(
+        r"near copy of \S+/(twin|wild_000004).mp4: likeness 0\.\d+ over \d+ % of it, limits 0.56 "
+        r"and 60 %, at \d\.\d\d times its speed",
+        str(rows["wild_near.mp4"]["reason"]),
+    )
+    assert not (run / "scans").exists()
+    assert len(read_rows(run / "sources.parquet")) == 8, "one row for each of the distinct files"
+
+
+def test_a_pass_killed_half_way_goes_on_where_it_was(
+    videos: Path, run: Path, tmp_path: Path
+) -> None:
+    """Without the machinery of a job: rows of a part are read, and the table ends the same."""
+    rows = read_rows(run / "sources.parquet")
+    (tmp_path / "scans").mkdir()
+    write_table(tmp_path / "scans/000003.parquet", rows[:5], SOURCE_TABLE)
+    made_by = str(rows[0]["fingerprint"])
+    scans = load_scans(tmp_path, made_by)
+    unique, _ = split_duplicates(list_sources(videos))
+    left = [source for source in unique if source.sha256 not in scans.found]
+    assert len(left) == 3
+    done = run_here(
+        [Work(source) for source in left], scan_stages(CurateConfig(videos, tmp_path).stages())
+    )
+    keep_scans(tmp_path, done, scans, made_by)
+    assert sorted(path.stem for path in (tmp_path / "scans").iterdir()) == ["000003", "000004"]
+    assert load_scans(tmp_path, "other settings").found == {}
+    finish_scans(tmp_path, unique, scans, made_by)
+    assert not (tmp_path / "scans").exists()
+    assert (tmp_path / "sources.parquet").read_bytes() == (run / "sources.parquet").read_bytes()
 
 
 def test_a_killed_job_ends_with_the_same_bytes(videos: Path, run: Path, tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 """Clips survive the way through a shard, and bad clips are named."""
 
 import dataclasses
+import json
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from avatarmill.records.canonical import json_bytes
 from avatarmill.records.clip import (
     ARRAYS,
     Clip,
@@ -116,6 +119,45 @@ def test_arrays_are_checked(name: str) -> None:
 def test_reference_count_is_checked() -> None:
     with pytest.raises(ValueError, match="num_references is 9, limit 1 to 3"):
         dataclasses.replace(make_clip(), num_references=9)
+
+
+TRACED: dict[str, Any] = {
+    "version": 2,
+    "stream": 1,
+    "frame_size": (640, 360),
+    "crops": ((-4, 10, 200), (0, 10, 201), (5, 9, 199)),
+    "residuals_px": (1.5, 2.25, 3.0),
+}
+
+
+def test_what_traces_a_frame_survives_the_shard() -> None:
+    clip = make_clip()
+    traced = dataclasses.replace(clip, meta=dataclasses.replace(clip.meta, **TRACED))
+    back = clip_from_members("k", clip_to_members(traced)).meta
+    assert {name: getattr(back, name) for name in TRACED} == TRACED
+
+
+def test_clips_written_before_that_can_be_read() -> None:
+    members = clip_to_members(make_clip())
+    fields = json.loads(members["json"])
+    members["json"] = json_bytes({k: v for k, v in fields.items() if k not in TRACED})
+    assert clip_from_members("k", members).meta.version == 1
+    newer = json_bytes({**fields, "version": 3})
+    with pytest.raises(ShardError, match="version 3, this code reads 1 to 2; update avatarmill"):
+        clip_from_members("k", {**members, "json": newer})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("crops", ((0, 0, 1),), "1 crops of x0, y0, side for 3 frames"),
+        ("crops", ((0, 0),) * 3, "3 crops of x0, y0, side for 3 frames"),
+        ("residuals_px", (1.0,), "1 residuals_px for 3 frames"),
+    ],
+)
+def test_what_traces_a_frame_is_checked(field: str, value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(make_clip().meta, **(TRACED | {field: value}))
 
 
 def test_a_png_in_place_of_a_jpeg_is_refused() -> None:

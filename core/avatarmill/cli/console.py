@@ -20,14 +20,17 @@ def complain(text: str) -> None:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print rows in aligned columns under a header; columns of numbers are right-aligned."""
+    """Print rows in aligned columns under a header; columns of numbers are right-aligned.
+
+    Cells are made `printable`: file names of strangers may hold line breaks or terminal commands.
+    """
     for line in table_lines(header, rows):
         say(line)
 
 
 def table_lines(header: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
     """Yield the lines of `table`. Raises ValueError for a row of another length."""
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
     for row in cells:
         if len(row) != len(header):
             raise ValueError(f"row {row} has {len(row)} cells, the header {len(header)}")
@@ -40,6 +43,16 @@ def table_lines(header: Sequence[str], rows: Sequence[Sequence[object]]) -> Iter
             for cell, width, right in zip(row, widths, numeric, strict=True)
         ]
         yield "  ".join(parts).rstrip()
+
+
+def printable(text: str) -> str:
+    r"""The text with everything that is no visible character as an escape.
+
+    >>> printable("a\x1b[2Jb\n")
+    'a\\x1b[2Jb\\n'
+    """
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(shown)
 
 
 def _is_number(cell: str) -> bool:

@@ -31,6 +31,8 @@ from avatarmill.records.members import array_member, check_array, check_members
 from avatarmill.records.tarshard import Members, ShardError, check_key
 
 FORMAT = "avatarmill-clip-1"
+META_VERSION = 2
+"""Of the JSON member: 2 added what it takes to find the pixels of a crop in its source again."""
 NUM_JOINTS = 55
 NUM_SHAPE = 20
 NUM_EXPRESSION = 52
@@ -95,6 +97,30 @@ class ClipMeta:
     scores: dict[str, float] = field(default_factory=dict)
     fingerprints: dict[str, str] = field(default_factory=dict)
     """By step: what made this clip, so that a change can be found."""
+    version: int = 1
+    """`META_VERSION` of the writer; what follows is empty in version 1."""
+    stream: int = 0
+    """Index of the video stream in its container."""
+    frame_size: tuple[int, ...] = ()
+    """Width and height of the decoded, upright frames that the crops were cut from."""
+    crops: tuple[tuple[int, ...], ...] = ()
+    """x0, y0, side of each frame's crop in pixels of the decoded frame; may reach beyond it."""
+    residuals_px: tuple[float, ...] = ()
+    """Median reprojection error of the fit in each frame, pixels of the decoded frame."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.version <= META_VERSION:
+            raise ValueError(
+                f"clip json is of version {self.version}, this code reads 1 to {META_VERSION}; "
+                "update avatarmill"
+            )
+        if self.version == 1:
+            return
+        count = len(self.pts_seconds)
+        if len(self.crops) != count or any(len(crop) != 3 for crop in self.crops):
+            raise ValueError(f"{len(self.crops)} crops of x0, y0, side for {count} frames")
+        if len(self.residuals_px) != count or len(self.frame_size) != 2:
+            raise ValueError(f"{len(self.residuals_px)} residuals_px for {count} frames")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -222,6 +248,13 @@ def clip_meta(data: bytes) -> ClipMeta:
             "attributes": mapping_of(text),
             "scores": mapping_of(number),
             "fingerprints": mapping_of(text),
+        },
+        later={
+            "version": integer,
+            "stream": integer,
+            "frame_size": sequence_of(integer),
+            "crops": sequence_of(sequence_of(integer)),
+            "residuals_px": sequence_of(number),
         },
     )
     return ClipMeta(**fields)

@@ -61,10 +61,19 @@ def to_json(record: "DataclassInstance") -> bytes:
     return json_bytes(dataclasses.asdict(record))
 
 
+Readers = Mapping[str, Callable[[object], object]]
+
+
 def read_fields(
-    data: bytes, name: str, readers: Mapping[str, Callable[[object], object]]
+    data: bytes, name: str, readers: Readers, later: Readers | None = None
 ) -> dict[str, Any]:
     """Decode the JSON object `data` field by field with `readers`.
+
+    Args:
+        data: the document.
+        name: for messages.
+        readers: of the fields that must be there.
+        later: of fields that newer versions write; left out of the result where they are missing.
 
     Raises ShardError naming `name` and the field for unknown, missing or mistyped fields.
     """
@@ -72,10 +81,11 @@ def read_fields(
         fields = json_object(data)
     except ValueError as error:
         raise ShardError(f"{name}: {error}") from error
-    if fields.keys() != readers.keys():
-        odd = sorted(fields.keys() ^ readers.keys())
+    known = {**readers, **{key: read for key, read in (later or {}).items() if key in fields}}
+    if fields.keys() != known.keys():
+        odd = sorted(fields.keys() ^ known.keys())
         raise ShardError(f"{name}: unknown or missing fields {', '.join(odd)}")
     try:
-        return {field: read(fields[field]) for field, read in readers.items()}
+        return {field: read(fields[field]) for field, read in known.items()}
     except TypeError as error:
         raise ShardError(f"{name}: {error}") from error

@@ -48,6 +48,8 @@ class TokenMeta:
     captions: dict[str, str] = field(default_factory=dict)
     attributes: dict[str, str] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
+    visibility_rule: str = ""
+    """What a visibility score counts; empty in samples made before it was recorded."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,6 +128,7 @@ def token_meta(data: bytes) -> TokenMeta:
             "attributes": mapping_of(text),
             "scores": mapping_of(number),
         },
+        later={"visibility_rule": text},
     )
     return TokenMeta(**fields)
 

@@ -46,6 +46,8 @@ class Crops:
     """[F, 2, 4]."""
     pts_seconds: tuple[float, ...]
     """[F]."""
+    squares: tuple[tuple[int, int, int], ...]
+    """[F] x0, y0, side in pixels of the decoded frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +88,12 @@ def crop_clip(
     rows = [*selection.references, *selection.targets]
     vertices = fit_vertices(body, fit, rows)
     cut: list[tuple[Bytes, Bytes, Float]] = []
+    squares: list[tuple[int, int, int]] = []
     boxes = np.zeros((len(rows), 3, 4), np.float32)
     for index, row in enumerate(rows):
         image = frames.images[track.frame_indices[row]]
         square = person_square(masks[row], _project(vertices[index], fit.intrinsics), margin)
+        squares.append((square.x0, square.y0, square.side))
         scale = size / square.side
         camera = crop_intrinsics(fit.intrinsics, square.x0, square.y0, scale)
         cut.append((cut_square(image, square, size), _cut_mask(masks[row], square, size), camera))
@@ -106,6 +110,7 @@ def crop_clip(
         face_boxes=boxes[:, 0],
         hand_boxes=boxes[:, 1:],
         pts_seconds=tuple(float(frames.pts_seconds[track.frame_indices[row]]) for row in rows),
+        squares=tuple(squares),
     )
 
 

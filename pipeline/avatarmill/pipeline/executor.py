@@ -1,4 +1,4 @@
-"""Runs a list of stages over the sources with Ray Data: the one module here that knows Ray Data."""
+"""Runs stages over parts of sources with Ray Data: the one module here that knows Ray Data."""
 
 import logging
 import time
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from avatarmill.infra.cluster import check_reservation
-from avatarmill.pipeline.types import Source
 from avatarmill.pipeline.work import Outcome, Stage, Work
 
 logger = logging.getLogger(__name__)
@@ -51,12 +50,12 @@ def apply_stage(name: str, stage: Stage, work: Work) -> list[Work]:
     ]
 
 
-def run_here(sources: Sequence[Source], specs: Sequence[StageSpec]) -> Iterator[Work]:
+def run_here(works: Sequence[Work], specs: Sequence[StageSpec]) -> Iterator[Work]:
     """The stages in a plain loop in this process: for tests, debugging and overhead figures."""
     with ExitStack() as stack:
         stages = [(spec.name, stack.enter_context(closing(spec.build()))) for spec in specs]
-        for source in sources:
-            parts = [Work(source)]
+        for work in works:
+            parts = [work]
             for name, stage in stages:
                 parts = [out for part in parts for out in apply_stage(name, stage, part)]
             yield from parts
@@ -74,7 +73,7 @@ class _StageActor:
         return [{"work": part} for part in parts]
 
 
-def run_on_ray(sources: Sequence[Source], specs: Sequence[StageSpec]) -> Iterator[Work]:
+def run_on_ray(works: Sequence[Work], specs: Sequence[StageSpec]) -> Iterator[Work]:
     """The stages as a streaming Ray Data plan, one actor pool a stage; parts as they finish.
 
     Ray must be initialised. The order of results depends on timing; callers pack by key.
@@ -83,7 +82,7 @@ def run_on_ray(sources: Sequence[Source], specs: Sequence[StageSpec]) -> Iterato
 
     check_reservation({spec.name: spec.num_cpus * spec.num_workers for spec in specs})
     dataset: Any = ray.data.from_items(
-        [{"work": Work(source)} for source in sources], override_num_blocks=len(sources)
+        [{"work": work} for work in works], override_num_blocks=len(works)
     )
     for spec in specs:
         dataset = dataset.flat_map(

@@ -8,14 +8,14 @@ from pathlib import Path
 from avatarmill.pipeline.types import Source
 from avatarmill.records.atomic import write_bytes
 
+PLAN_NAME = "plan.json"
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Packing groups of a run, and the sources left out because their bytes were listed before."""
+    """Packing groups of a run."""
 
     groups: tuple[tuple[Source, ...], ...]
-    duplicates: tuple[tuple[Source, Source], ...]
-    """(left out, the first source with the same bytes)."""
     fingerprint: str
     """Of everything but the list that decides the bytes of the shards."""
 
@@ -38,21 +38,34 @@ def split_duplicates(
     return unique, duplicates
 
 
+def by_precedence(sources: Sequence[Source], folder: Path, fingerprint: str) -> list[Source]:
+    """Sources in the order in which the first of several copies stays: of the list, by URI.
+
+    Those that an earlier run planned come first: a copy that joins the list later does not take
+    the place of a source whose clips are finished.
+
+    Raises:
+        ValueError: `folder` holds a plan made with another configuration.
+    """
+    earlier = _read_plan(folder / PLAN_NAME, fingerprint)
+    planned = {(uri, sha256) for group in earlier for uri, sha256 in group}
+    return sorted(sources, key=lambda s: ((s.uri, s.sha256) not in planned, s.uri))
+
+
 def plan_groups(
     sources: Sequence[Source], folder: Path, *, group_size: int, fingerprint: str
 ) -> Plan:
     """The plan of a run in `folder`; what an earlier run planned there stays where it was.
 
     New sources of the list go into new groups behind the old ones, so finished shards keep their
-    bytes when a list grows.
+    bytes when a list grows. A source that is not in `sources` any more leaves its group.
 
     Raises:
         ValueError: `folder` holds a plan made with another configuration.
     """
-    unique, duplicates = split_duplicates(sources)
-    path = folder / "plan.json"
+    path = folder / PLAN_NAME
     earlier = _read_plan(path, fingerprint)
-    listed = {source.uri: source for source in unique}
+    listed = {source.uri: source for source in sorted(sources, key=lambda s: s.uri)}
     groups = [
         tuple(listed.pop(uri) for uri, sha in group if _same(listed.get(uri), sha))
         for group in earlier
@@ -65,7 +78,7 @@ def plan_groups(
         "groups": [[[s.uri, s.sha256] for s in group] for group in groups],
     }
     write_bytes(path, json.dumps(document, indent=1, sort_keys=True).encode())
-    return Plan(tuple(groups), tuple(duplicates), fingerprint)
+    return Plan(tuple(groups), fingerprint)
 
 
 def _same(source: Source | None, sha256: str) -> bool:

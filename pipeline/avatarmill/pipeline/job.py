@@ -2,8 +2,10 @@
 
 import logging
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 from tqdm import tqdm
@@ -13,15 +15,23 @@ from avatarmill.pipeline.decode import DecodeConfig
 from avatarmill.pipeline.executor import run_on_ray
 from avatarmill.pipeline.fit import FitConfig
 from avatarmill.pipeline.gather import FinishedGroup, Gather
-from avatarmill.pipeline.groups import Plan, plan_groups
+from avatarmill.pipeline.groups import Plan, by_precedence, plan_groups, split_duplicates
 from avatarmill.pipeline.ingest import list_sources
 from avatarmill.pipeline.mask_config import MaskConfig
+from avatarmill.pipeline.near_duplicates import NearDuplicateConfig, find_copies
 from avatarmill.pipeline.people import PeopleConfig
 from avatarmill.pipeline.probe import ProbeConfig
+from avatarmill.pipeline.scans import Scans, finish_scans, keep_scans, load_scans
 from avatarmill.pipeline.select import SelectConfig
-from avatarmill.pipeline.shots import ShotConfig
-from avatarmill.pipeline.stages import StageConfig, curation_stages, step_fingerprints
+from avatarmill.pipeline.shots import Scan, ShotConfig
+from avatarmill.pipeline.stages import (
+    StageConfig,
+    curation_stages,
+    scan_stages,
+    step_fingerprints,
+)
 from avatarmill.pipeline.types import Source
+from avatarmill.pipeline.work import Outcome, Work, shot_parts
 from avatarmill.records.atomic import write_bytes
 from avatarmill.records.canonical import json_bytes
 from avatarmill.records.clip import CLIP_INDEX
@@ -53,6 +63,7 @@ class CurateConfig:
     """Sources packed into one shard, and lost together when the job is killed half-way."""
     workers: int = 1
     """Workers of each heavy stage. Ray needs one CPU more than the stages reserve."""
+    near_duplicates: NearDuplicateConfig = field(default_factory=NearDuplicateConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     shots: ShotConfig = field(default_factory=ShotConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
@@ -97,16 +108,67 @@ def run(config: CurateConfig) -> int:
     folder = config.out / "clips"
     write_config(config.out, "curate", config)
     steps = step_fingerprints(config.stages())
-    plan = plan_groups(
-        sources, folder, group_size=config.group_size, fingerprint=fingerprint(steps)
-    )
+    made_by = fingerprint(steps)
+    unique, exact = split_duplicates(sources)
+    unique = by_precedence(unique, folder, made_by)
     sweep(folder)
+    scans = _scan(config, unique, folder, steps["shots"])
+    copies = _near_copies(unique, scans, config.near_duplicates)
+    copies += [
+        InputState(copy.uri, copy.sha256, "duplicate", f"same bytes as {first.uri}")
+        for copy, first in exact
+    ]
+    left_out = {copy.uri for copy in copies}
+    plan = plan_groups(
+        [source for source in unique if source.uri not in left_out],
+        folder,
+        group_size=config.group_size,
+        fingerprint=made_by,
+    )
     pending = _pending(folder, plan)
     gather = Gather(pending)
+    gather.seconds.update(scans.seconds)
     if pending:
-        _curate(config, plan, gather, pending, folder)
+        _curate(config, plan, gather, pending, scans, folder)
     merge(folder, CLIP_INDEX)
-    return _close(folder, plan, sources, gather)
+    return _close(folder, copies, sources, gather)
+
+
+def _scan(config: CurateConfig, sources: Sequence[Source], folder: Path, fingerprint: str) -> Scans:
+    """The first pass: every source that no earlier run has scanned is decoded once."""
+    scans = load_scans(folder, fingerprint)
+    new = [Work(source) for source in sources if source.sha256 not in scans.found]
+    if new:
+        start_ray()
+        done = tqdm(
+            run_on_ray(new, scan_stages(config.stages(), config.workers)),
+            total=len(new),
+            desc="scan",
+            unit="video",
+        )
+        keep_scans(folder, done, scans, fingerprint)
+    finish_scans(folder, sorted(sources, key=lambda source: source.uri), scans, fingerprint)
+    return scans
+
+
+def _near_copies(
+    sources: Sequence[Source], scans: Scans, config: NearDuplicateConfig
+) -> list[InputState]:
+    """The state of every source that is found in one before it."""
+    if not config.enabled:
+        return []
+    copies = find_copies(len(sources), lambda k: scans.signature(sources[k]), config)
+    return [
+        InputState(
+            sources[k].uri,
+            sources[k].sha256,
+            "duplicate",
+            f"near copy of {sources[copy.of].uri}: likeness {copy.likeness.value:.3f} over "
+            f"{100 * copy.likeness.coverage:.0f} % of it, limits {config.threshold:g} and "
+            f"{100 * config.overlap:.0f} %, at {copy.likeness.speed:.2f} times its speed",
+        )
+        for k, copy in copies.items()
+    ]
 
 
 def _group_name(number: int) -> str:
@@ -136,15 +198,17 @@ def _curate(
     plan: Plan,
     gather: Gather,
     pending: list[tuple[int, tuple[Source, ...]]],
+    scans: Scans,
     folder: Path,
 ) -> None:
-    """Streams the pending sources through the stages and commits each group as it completes."""
-    start_ray()
-    specs = curation_stages(config.stages(), config.workers)
-    waiting = [source for _, group in pending for source in group]
+    """The second pass: shots to clips; each group is committed as it completes."""
+    sources = [source for _, group in pending for source in group]
+    shots = [part for source in sources for part in _parts(source, scans)]
+    ended = [part for part in shots if isinstance(part.content, Outcome)]
+    shots = [part for part in shots if not isinstance(part.content, Outcome)]
     done = Fraction(0)
-    with tqdm(total=len(waiting), desc="curate", unit="video", smoothing=0) as bar:
-        for work in run_on_ray(waiting, specs):
+    with tqdm(total=len(sources), desc="curate", unit="video", smoothing=0) as bar:
+        for work in chain(ended, _run(config, shots)):
             finished = gather.add(work)
             done += work.share
             bar.update(round(float(done), 1) - bar.n)
@@ -152,6 +216,20 @@ def _curate(
                 _commit(folder, finished, plan.fingerprint)
     if left := gather.unfinished():
         raise RuntimeError(f"{len(left)} sources never came back, the first is {left[0]}")
+
+
+def _parts(source: Source, scans: Scans) -> list[Work]:
+    """The shots of a source, or how it ended in the first pass."""
+    found = scans.found.get(source.sha256)
+    if isinstance(found, Scan):
+        return shot_parts(source, found)
+    return [Work(source, Outcome(rejects=(found,)) if found else scans.errors[source.uri])]
+
+
+def _run(config: CurateConfig, shots: list[Work]) -> Iterator[Work]:
+    if shots:
+        start_ray()
+        yield from run_on_ray(shots, curation_stages(config.stages(), config.workers))
 
 
 def _commit(folder: Path, group: FinishedGroup, fingerprint: str) -> None:
@@ -166,13 +244,10 @@ def _commit(folder: Path, group: FinishedGroup, fingerprint: str) -> None:
     )
 
 
-def _close(folder: Path, plan: Plan, sources: list[Source], gather: Gather) -> int:
+def _close(folder: Path, copies: list[InputState], sources: list[Source], gather: Gather) -> int:
     """Checks that the ledger adds up, writes it and the summary, and says how the run ended."""
     states = [state for commit in list_commits(folder) for state in commit.inputs]
-    states += [
-        InputState(copy.uri, copy.sha256, "duplicate", f"same bytes as {first.uri}")
-        for copy, first in plan.duplicates
-    ]
+    states += copies
     counts = check_ledger(states, [source.uri for source in sources])
     write_ledger(folder / "ledger.parquet", states)
     reasons = Counter(row.reason for row in read_rejects(folder / "rejects.parquet"))

@@ -83,6 +83,7 @@ def probe(child: Child, source: Source, config: ProbeConfig) -> Probe | Reject:
         codec=str(facts["codec"]),
         format=str(facts["format"]),
         start_seconds=float(facts["start_seconds"]),
+        stream=int(facts["stream"]),
     )
 
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from avatarmill.pipeline.children.protocol import Message
 from avatarmill.pipeline.children.supervise import Child, ChildFailure
+from avatarmill.pipeline.likeness import Signature
 from avatarmill.pipeline.probe import FORMATS, ProbeConfig
 from avatarmill.pipeline.types import Probe, Reason, Reject, Shot, Source
 
@@ -36,14 +37,25 @@ class ShotConfig:
             )
 
 
-def find_shots(
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What one pass over a sound file gives."""
+
+    probe: Probe
+    shots: tuple[Shot, ...]
+    """Spans without a cut, in order, each at most `longest_seconds` long."""
+    signature: Signature
+    """To find its near duplicates."""
+
+
+def scan(
     child: Child,
     source: Source,
     probe: Probe,
     config: ShotConfig,
     limits: ProbeConfig,
-) -> list[Shot] | Reject:
-    """Spans without a cut, in order, each at most `longest_seconds` long.
+) -> Scan | Reject:
+    """Shots and signature of a file.
 
     Decodes the whole file once with errors made fatal. Rejects the file as a whole: TRUNCATED when
     an error, a corrupt frame or a missing frame is met, UNREADABLE when nothing decodes, and the
@@ -67,7 +79,21 @@ def find_shots(
     broken = _broken(pts, reply.values, probe, config)
     if broken is not None:
         return broken
-    return spans(pts, reply.arrays["transitions"], probe.fps, config.longest_seconds)
+    shots = spans(pts, reply.arrays["transitions"], probe.fps, config.longest_seconds)
+    signature = Signature(reply.arrays["strip"], float(reply.values["strip_rate"]))
+    return Scan(probe, tuple(shots), signature)
+
+
+def find_shots(
+    child: Child,
+    source: Source,
+    probe: Probe,
+    config: ShotConfig,
+    limits: ProbeConfig,
+) -> list[Shot] | Reject:
+    """The shots of `scan` alone."""
+    found = scan(child, source, probe, config, limits)
+    return found if isinstance(found, Reject) else list(found.shots)
 
 
 def _broken(

@@ -14,18 +14,18 @@ from avatarmill.pipeline.executor import StageSpec
 from avatarmill.pipeline.fit import FitConfig, fit_track
 from avatarmill.pipeline.mask_config import MaskConfig
 from avatarmill.pipeline.masks import create_segmenter
-from avatarmill.pipeline.people import PeopleConfig, find_people, people_child
+from avatarmill.pipeline.people import PeopleConfig, find_people, people_child, whole_body_child
 from avatarmill.pipeline.probe import ProbeConfig, probe, video_child
 from avatarmill.pipeline.select import SelectConfig, select
-from avatarmill.pipeline.shots import ShotConfig, find_shots
-from avatarmill.pipeline.types import Bytes, Reject, Selection, Source, Track
-from avatarmill.pipeline.work import Content, Outcome, ShotPeople, ShotSpan
-from avatarmill.records.clip import Clip, ClipMeta, clip_key, clip_record
+from avatarmill.pipeline.shots import ShotConfig, scan
+from avatarmill.pipeline.types import Bytes, Fit, Reject, Selection, Source, Track
+from avatarmill.pipeline.work import Content, Outcome, Scanned, ShotPeople, ShotSpan
+from avatarmill.records.clip import META_VERSION, Clip, ClipMeta, clip_key, clip_record
 from avatarmill.records.fingerprint import fingerprint
 from avatarmill.records.index import Record
 from avatarmill.records.rejects import Level
 
-STEP_VERSIONS = {"shots": 1, "people": 2, "clips": 1}
+STEP_VERSIONS = {"shots": 2, "people": 2, "clips": 2}
 """Raised when a change of a step's code changes what it writes."""
 
 
@@ -57,23 +57,21 @@ def step_fingerprints(config: StageConfig) -> dict[str, str]:
     return prints
 
 
-class ShotStage:
-    """A file to its shots. Opens containers in a supervised child."""
+class ScanStage:
+    """A file to its shots and signature. Opens containers in a supervised child."""
 
     def __init__(self, config: StageConfig) -> None:
         self._config = config
         self._child = video_child(config.probe)
 
     def __call__(self, source: Source, content: Content) -> Sequence[Content]:
-        """Every shot of the file, or why it has none."""
+        """What one pass over the file gives, or why it is rejected."""
         config = self._config
         facts = probe(self._child, source, config.probe)
         if isinstance(facts, Reject):
             return [_reject(facts, "source")]
-        shots = find_shots(self._child, source, facts, config.shots, config.probe)
-        if isinstance(shots, Reject):
-            return [_reject(shots, "source")]
-        return [ShotSpan(facts, shot) for shot in shots]
+        found = scan(self._child, source, facts, config.shots, config.probe)
+        return [_reject(found, "source") if isinstance(found, Reject) else Scanned(found)]
 
     def close(self) -> None:
         """Ends the child."""
@@ -86,6 +84,7 @@ class PeopleStage:
     def __init__(self, config: StageConfig) -> None:
         self._config = config
         self._child = people_child(config.people)
+        self._whole_body = whole_body_child(config.people)
         self._segmenter = create_segmenter(config.masks)
 
     def __call__(self, source: Source, content: Content) -> Sequence[Content]:
@@ -94,7 +93,7 @@ class PeopleStage:
         frames = decode(source.path, content.probe, content.shot, self._config.decode)
         if isinstance(frames, Reject):
             return [_reject(frames, "shot")]
-        people = find_people(self._child, frames, self._config.people)
+        people = find_people(self._child, frames, self._config.people, whole_body=self._whole_body)
         if isinstance(people, Reject):
             return [_reject(people, "shot")]
         tracks: list[Track] = []
@@ -113,6 +112,8 @@ class PeopleStage:
         """Ends the children."""
         self._child.close()
         self._segmenter.close()
+        if self._whole_body is not None:
+            self._whole_body.close()
 
 
 class ClipStage:
@@ -160,52 +161,76 @@ class ClipStage:
             return selection
         size = self._config.select.crop_size
         crops = crop_clip(people.frames, track, masks, fit, selection, self._body, size=size)
-        return self._assemble(source, people.span, track, selection, crops)
+        meta = self._meta(source, people, track, fit, selection, crops)
+        return _clip(meta, selection, crops)
 
-    def _assemble(
-        self, source: Source, span: ShotSpan, track: Track, selection: Selection, crops: Crops
-    ) -> Clip:
+    def _meta(
+        self,
+        source: Source,
+        people: ShotPeople,
+        track: Track,
+        fit: Fit,
+        selection: Selection,
+        crops: Crops,
+    ) -> ClipMeta:
         attributes, captions = caption(crops, self._body)
-        meta = ClipMeta(
+        height, width = people.frames.images.shape[1:3]
+        rows = [*selection.references, *selection.targets]
+        return ClipMeta(
             source_uri=source.uri,
             source_sha256=source.sha256,
             licence=source.licence,
             consent=source.consent,
             pts_seconds=crops.pts_seconds,
-            start_seconds=span.shot.start_seconds,
-            stop_seconds=span.shot.stop_seconds,
+            start_seconds=people.span.shot.start_seconds,
+            stop_seconds=people.span.shot.stop_seconds,
             track=track.index,
             captions=captions,
             attributes=attributes,
             scores=selection.scores,
             fingerprints=self._fingerprints,
+            version=META_VERSION,
+            stream=people.span.probe.stream,
+            frame_size=(width, height),
+            crops=crops.squares,
+            residuals_px=tuple(float(fit.residual_px[row]) for row in rows),
         )
-        start_ms = round(1000 * max(0.0, span.shot.start_seconds))
-        return Clip(
-            key=clip_key(source.sha256, start_ms, track.index),
-            images=crops.images,
-            masks=crops.masks,
-            intrinsics=crops.intrinsics,
-            pose=crops.pose,
-            shape=crops.shape,
-            expression=crops.expression,
-            translation=crops.translation,
-            confidence=crops.confidence,
-            face_boxes=crops.face_boxes,
-            hand_boxes=crops.hand_boxes,
-            num_references=len(selection.references),
-            meta=meta,
-        )
+
+
+def _clip(meta: ClipMeta, selection: Selection, crops: Crops) -> Clip:
+    start_ms = round(1000 * max(0.0, meta.start_seconds))
+    return Clip(
+        key=clip_key(meta.source_sha256, start_ms, meta.track),
+        images=crops.images,
+        masks=crops.masks,
+        intrinsics=crops.intrinsics,
+        pose=crops.pose,
+        shape=crops.shape,
+        expression=crops.expression,
+        translation=crops.translation,
+        confidence=crops.confidence,
+        face_boxes=crops.face_boxes,
+        hand_boxes=crops.hand_boxes,
+        num_references=len(selection.references),
+        meta=meta,
+    )
 
 
 def _reject(reject: Reject, level: Level) -> Outcome:
     return Outcome(rejects=(replace(reject, level=level),))
 
 
+def scan_stages(config: StageConfig, workers: int = 1) -> list[StageSpec]:
+    """The first pass of the job, over every source: shots, signatures, verdicts on files."""
+    return [StageSpec("shots", partial(ScanStage, config), 0.5, workers)]
+
+
 def curation_stages(config: StageConfig, workers: int = 1) -> list[StageSpec]:
-    """The pipeline. CPU shares are small where a stage mostly waits for its child process."""
+    """The second pass, over the shots of the sources that are no copies of others.
+
+    CPU shares are small where a stage mostly waits for its child process.
+    """
     return [
-        StageSpec("shots", partial(ShotStage, config), 0.2, workers),
         StageSpec("people", partial(PeopleStage, config), 0.4, workers),
         StageSpec("clips", partial(ClipStage, config), 0.4, workers),
     ]

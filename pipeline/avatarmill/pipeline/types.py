@@ -86,6 +86,8 @@ class Probe:
     codec: str
     format: str
     start_seconds: float
+    stream: int = 0
+    """Index of the video stream among all streams of the container."""
 
 
 @dataclass(frozen=True, slots=True)

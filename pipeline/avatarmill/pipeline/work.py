@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Protocol
 
+from avatarmill.pipeline.shots import Scan
 from avatarmill.pipeline.types import Bytes as ByteArray
 from avatarmill.pipeline.types import Frames, Probe, Reject, Shot, Source, Track
 from avatarmill.records.index import Record
@@ -13,6 +14,13 @@ from avatarmill.records.index import Record
 @dataclass(frozen=True, slots=True)
 class Listed:
     """A file of the input list, not opened yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """A file whose frames have all been seen once: what the first pass of the job ends with."""
+
+    scan: Scan
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +54,7 @@ class Outcome:
     """Traceback where our own code raised: the source ends in the state `failed`."""
 
 
-Content = Listed | ShotSpan | ShotPeople | Outcome
+Content = Listed | Scanned | ShotSpan | ShotPeople | Outcome
 
 
 class Stage(Protocol):
@@ -70,3 +78,9 @@ class Work:
     share, so the source is finished exactly when the shares of its outcomes add up to 1."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall seconds each stage spent on this part alone."""
+
+
+def shot_parts(source: Source, scan: Scan) -> list[Work]:
+    """The shots of a scanned source as equal parts of it."""
+    share = Fraction(1, len(scan.shots))
+    return [Work(source, ShotSpan(scan.probe, shot), share) for shot in scan.shots]

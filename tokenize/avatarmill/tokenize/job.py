@@ -34,10 +34,11 @@ from avatarmill.records.token import TOKEN_INDEX, TokenMeta, TokenSample, token_
 from avatarmill.records.tombstones import buried
 from avatarmill.tokenize.frames import ReferenceFrames, face_thumbnail
 from avatarmill.tokenize.tokenizer import Tokenizer
+from avatarmill.tokenize.visibility import RULE
 
 logger = logging.getLogger(__name__)
 
-STEP_VERSION = "tokenize-1"
+STEP_VERSION = "tokenize-2"
 """Raised when the code of this step changes what it writes."""
 
 
@@ -143,6 +144,7 @@ def tokenize_clip(tokenizer: Tokenizer, clip: Clip) -> TokenSample:
             captions=meta.captions,
             attributes=meta.attributes,
             scores=meta.scores,
+            visibility_rule=RULE,
         ),
     )
 

@@ -23,6 +23,12 @@ EROSION = 0.008
 DEPTH_TOLERANCE = 0.02
 """Metres an anchor may lie behind the z-buffer: less than a wrist, more than a wrong fit."""
 _LEAST_COSINE = 0.1
+RULE = (
+    f"geometric-1: inside the image and the mask eroded by {EROSION:g} of its side, at most "
+    f"{DEPTH_TOLERANCE:g} m behind the body's z-buffer, cosine above {_LEAST_COSINE:g}; "
+    "score 1 - prod(1 - cosine * confidence) over the references"
+)
+"""What a stored score counts, written with every token sample."""
 
 
 def frame_visibility(frames: ReferenceFrames, body: Body, anchors: Anchors) -> Tensor:

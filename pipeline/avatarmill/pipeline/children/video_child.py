@@ -13,6 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from avatarmill.pipeline.children.protocol import Message, serve
+from avatarmill.pipeline.children.strip import Strip
 from avatarmill.pipeline.children.transitions import TransitionDetector
 
 _SCAN_SIDE = 160
@@ -36,11 +37,12 @@ def probe(request: Message) -> Message:
 
 
 def scan(request: Message) -> Message:
-    """Decodes every frame once, strictly; finds cuts and dissolves on the way.
+    """Decodes every frame once, strictly; finds cuts and dissolves and makes a strip on the way.
 
     Replies with `pts_seconds` [F] float64, `transitions` [C, 2] int64 (rows [begin, end) that
     belong to no shot, begin == end for a cut), the counts `expected` (declared frames, 0 =
-    unknown), `discarded`, `corrupt`, and `error` (text of the first error, empty if clean).
+    unknown), `discarded`, `corrupt`, `error` (text of the first error, empty if clean), and
+    `strip` [n, 16, 16] uint8 with `strip_rate`, pictures a second (`strip.py`).
     """
     pts: list[float] = []
     counts: dict[str, Any] = {"expected": 0, "discarded": 0, "corrupt": 0, "error": ""}
@@ -49,6 +51,7 @@ def scan(request: Message) -> Message:
         threshold=float(request.values["threshold"]),
         shortest_seconds=float(request.values["shortest_seconds"]),
     )
+    strip = Strip()
     try:
         with _open(request) as container:
             stream = container.streams.video[0]
@@ -62,10 +65,14 @@ def scan(request: Message) -> Message:
                 for frame in packet.decode():
                     counts["corrupt"] += frame.is_corrupt
                     pts.append(float(frame.time))
-                    detector.push(_small(frame))
+                    small = _small(frame)
+                    detector.push(small)
+                    strip.push(small, float(frame.time), frame.rotation)
     except av.error.FFmpegError as error:
         counts["error"] = _text(error)
-    return Message(counts, {"pts_seconds": np.array(pts), "transitions": detector.transitions()})
+    pictures, counts["strip_rate"] = strip.pictures()
+    arrays = {"pts_seconds": np.array(pts), "transitions": detector.transitions()}
+    return Message(counts, {**arrays, "strip": pictures})
 
 
 def _open(request: Message) -> InputContainer:
@@ -93,6 +100,7 @@ def _facts(container: InputContainer, stream: VideoStream) -> dict[str, Any]:
         "duration_seconds": _duration(container, stream),
         "codec": stream.codec_context.name,
         "format": container.format.name,
+        "stream": stream.index,
     }
     for frame in container.decode(stream):
         return {**facts, "rotation": frame.rotation % 360, "start_seconds": float(frame.time)}
