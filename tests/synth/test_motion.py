@@ -148,7 +148,7 @@ def depth_in_trunk(points: np.ndarray, motion: Motion, skeleton: Skeleton) -> np
     middle, wide, deep = (np.interp(height, girth[:, 0], girth[:, k]) for k in (1, 2, 3))
     share = np.hypot(local[..., 0] / wide, (local[..., 2] - middle) / deep)
     belly = (height > skeleton.joints[3, 1]) & (height < girth[-1, 0])
-    return np.where(belly, (1 - share) * np.minimum(wide, deep), -1).max(1)
+    return np.asarray(np.where(belly, (1 - share) * np.minimum(wide, deep), -1).max(1))
 
 
 def test_a_pause_has_standing_and_walking(actor: Actor) -> None:
@@ -160,11 +160,12 @@ def test_a_pause_has_standing_and_walking(actor: Actor) -> None:
 
 
 def test_joggers_fly_and_walkers_do_not(actor: Actor) -> None:
-    for kind, flies in (("jog", True), ("walk", False)):
+    cases: tuple[tuple[MotionKind, bool], ...] = (("jog", True), ("walk", False))
+    for kind, flies in cases:
         motion = sample_motion(np.random.default_rng(2), 120, 60, kind, actor.skeleton)
         joints = joints_of(actor, motion)
         rest = actor.skeleton.joints[[7, 8, 10, 11], 1] - actor.skeleton.sole
-        lifted = (joints[:, [7, 8, 10, 11], 1] - rest > 0.015).reshape(-1, 2, 2).all(1).all(1)
+        lifted = (joints[:, [7, 8, 10, 11], 1] - rest > 0.015).reshape(-1, 4).all(axis=1)
         assert lifted.any() == flies
 
 

@@ -1,5 +1,7 @@
 """Visibility of anchors: equal to brute force, and right where the answer is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -72,7 +74,13 @@ def of_parts(anchors: Anchors, *names: str) -> NDArray[np.bool_]:
     return np.isin(anchors.part.numpy(), part_ids(*names))
 
 
-def by_brute_force(points, faces, targets, normals, view) -> NDArray[np.bool_]:
+def by_brute_force(
+    points: NDArray[np.floating],
+    faces: NDArray[np.integer],
+    targets: NDArray[np.floating],
+    normals: NDArray[np.floating],
+    view: View,
+) -> NDArray[np.bool_]:
     """Every ray against every triangle (Moller and Trumbore 1997), in world space."""
     matrix = view.world_to_camera
     eye = -matrix[:3, :3].T @ matrix[:3, 3]
@@ -208,7 +216,8 @@ def test_wide_clothes_stand_for_the_body_below(top: str, bottom: str, anchors: A
 def test_skin_under_a_skirt_is_never_seen_through_it(anchors: Anchors) -> None:
     actor = dressed("t-shirt", "skirt")
     views = [camera(angle) for angle in np.linspace(0, 2 * np.pi, 8, endpoint=False)]
-    seen = cast_visibility([actor], [standing(actor, 8)], views, anchors)[:, 0].any(0)
+    shown = cast_visibility([actor], [standing(actor, 8)], views, anchors)[:, 0]
+    seen = np.asarray(shown.any(axis=0))
     normal, height = anchors.normal.numpy(), anchors.position.numpy()[:, 1]
     inner = of_parts(anchors, "left_thigh", "right_thigh")
     inner &= normal[:, 0] * np.sign(anchors.position.numpy()[:, 0]) < -0.8
@@ -223,6 +232,6 @@ def test_misfits_are_refused(sporty: Actor, anchors: Anchors) -> None:
         anchor_visibility(covers, (cast.points(0), cast.faces, cast.owner), 1, camera())
     with pytest.raises(ValueError, match="1 views do not fit 2 frames"):
         cast_visibility([sporty], [standing(sporty, 2)], [camera()], anchors)
-    foreign = Anchors(*(getattr(anchors, name) for name in anchors.__slots__[:-1]), "else")
+    foreign = replace(anchors, fingerprint="else")
     with pytest.raises(ValueError, match="do not lie on the actors' body"):
         cover_anchors(sporty, foreign)

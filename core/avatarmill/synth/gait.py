@@ -173,7 +173,7 @@ def _pace(walk: Walk, times: Array) -> Array:
 def stride_seconds(speed: float, skeleton: Skeleton) -> float:
     """Seconds a stride: cadence grows with the root of speed (Grieve and Gear, 1966)."""
     scale = float(np.sqrt(skeleton.scale))
-    return 1.12 * scale * (1.2 * scale / max(speed, 0.3)) ** 0.5
+    return 1.12 * scale * float(np.sqrt(1.2 * scale / max(speed, 0.3)))
 
 
 def plan_steps(rng: np.random.Generator, walk: Walk, path: Path, seconds: float) -> list[Steps]:
@@ -278,7 +278,12 @@ def _place_foot(
 
 
 def _stance(
-    steps: Steps, walk: Walk, skeleton: Skeleton, side: int, index: Array, times: Array
+    steps: Steps,
+    walk: Walk,
+    skeleton: Skeleton,
+    side: int,
+    index: NDArray[np.intp],
+    times: Array,
 ) -> tuple[Array, Array, Array]:
     """Ankle, yaw and pitch of a foot on its print `index` at `times`."""
     whole = walk.stance * walk.stride_seconds if np.isfinite(walk.stride_seconds) else 1.0
@@ -315,7 +320,7 @@ def _swing(
     walk: Walk,
     skeleton: Skeleton,
     side: int,
-    ends: tuple[Array, Array],
+    ends: tuple[NDArray[np.intp], NDArray[np.intp]],
     times: Array,
 ) -> tuple[Array, Array, Array]:
     """The foot in the air: cubic Hermite from toe-off to the next strike, with a lift."""

@@ -4,6 +4,8 @@ The ranges are the clinical ones of the American Academy of Orthopaedic Surgeons
 1965), rounded; those of the spine and of the neck are divided over their joints.
 """
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
@@ -12,10 +14,11 @@ from avatarmill.avatar.body import JOINT_NAMES
 
 Array = NDArray[np.float64]
 Range = tuple[float, float]
+Order = Literal["XYZ", "XZY", "YXZ", "YZX", "ZYX"]
 
 # Joint: intrinsic Euler order and the range of its three angles, degrees, for the left side and
 # the middle; right joints are their mirror image. Rest is the T-pose, axes are the world's.
-LIMITS: dict[str, tuple[str, Range, Range, Range]] = {
+LIMITS: dict[str, tuple[Order, Range, Range, Range]] = {
     "hip": ("XZY", (-125, 30), (-30, 50), (-45, 45)),  # flexion is negative; abduction; rotation
     "knee": ("XZY", (-5, 150), (-1, 1), (-1, 1)),
     "ankle": ("XZY", (-35, 60), (-30, 30), (-35, 35)),  # plantar flexion is positive
