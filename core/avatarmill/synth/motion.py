@@ -193,7 +193,7 @@ def walk_between(
 ) -> Motion:
     """A straight walk whose pelvis is at `start_xz` in the first frame and `stop_xz` in the last.
 
-    The pelvis sways from foot to foot, so that it is there to within 3 cm.
+    The pelvis sways from foot to foot, so that it is there to within 6 cm.
 
     Args:
         rng: consumed.
