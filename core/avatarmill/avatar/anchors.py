@@ -5,7 +5,6 @@ candidate, so every prefix covers the body evenly: the first 1,024 are the nano 
 hands get a larger share than their area (LHM: three on the body to one on the head).
 """
 
-import hashlib
 import logging
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -85,14 +84,6 @@ class Anchors:
 
     def __len__(self) -> int:
         return len(self.face)
-
-    @property
-    def own_fingerprint(self) -> str:
-        """sha256 of these anchors themselves, besides the body they lie on."""
-        digest = hashlib.sha256(self.fingerprint.encode())
-        digest.update(self.face.cpu().numpy().tobytes())
-        digest.update(self.barycentric.cpu().numpy().tobytes())
-        return digest.hexdigest()
 
     def points(self, vertices: Tensor) -> Tensor:
         """Positions [..., T, 3] of the anchors on a mesh with `vertices` [..., V, 3]."""

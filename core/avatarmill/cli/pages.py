@@ -4,13 +4,10 @@ import base64
 import io
 from collections.abc import Sequence
 from importlib.resources import files
-from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from PIL import Image, ImageDraw
-
-from avatarmill.records.atomic import write_bytes
 
 SHEET_SIDE, HEAD = 192, 20
 """Pixels of a tile and of the line of titles in a contact sheet."""
@@ -37,13 +34,6 @@ def jpeg(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=88)
     return buffer.getvalue()
-
-
-def write_png(path: Path, pixels: np.ndarray) -> None:
-    """A picture without loss, whole or not at all."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    write_bytes(path, buffer.getvalue())
 
 
 def data_url(data: bytes, kind: str) -> str:
