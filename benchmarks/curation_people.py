@@ -34,8 +34,8 @@ from avatarmill.synth.frames import WildConfig
 ROOT = Path(__file__).resolve().parents[1]
 VIDEOS = Path(os.environ.get("AVATARMILL_VIDEOS", ROOT.parent / "shared" / "videos"))
 BOXES = ROOT / "tests" / "pipeline" / "two_people_boxes.json"
-SEEDS = (1, 3, 5, 7, 8, 9)
-"""Films in which the paths cross before the camera."""
+SEEDS = (21, 22, 23, 24, 25, 26)
+"""None of these films was looked at while the tracker was made; 1 to 10 were."""
 FILM = FilmConfig(
     wild=WildConfig(num_frames=50, fps=10.0, width=640, height=360),
     defects=("two_people",),
