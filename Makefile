@@ -7,6 +7,8 @@ VIDEOS ?=
 OUT ?= out/demo
 # More options for pytest, as in `make test ARGS='-k rasterize -x'`.
 ARGS ?=
+# Test files run beside each other in so many processes.
+TEST_PROCESSES ?= 2
 
 PIP := -m pip --disable-pip-version-check install --quiet
 # No CUDA operators are compiled ahead of time: sam2 and deepspeed run without them.
@@ -22,7 +24,7 @@ help:  ## this list
 setup: .venv/.stamp .venv-mediapipe/.stamp  ## both Python environments (done by the others)
 
 test: setup  ## every test, for real; ARGS='-k name' to choose
-	.venv/bin/python -m pytest $(ARGS)
+	.venv/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
 
 check: setup  ## ruff, mypy --strict, layout and import directions
 	.venv/bin/ruff check .
