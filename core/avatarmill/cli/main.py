@@ -55,6 +55,15 @@ COMMANDS: dict[str, Command] = {
     "import-body": Command(
         "avatarmill.cli.import_body", "ImportBodyConfig", "a licensed SMPL-X file -> a clean npz"
     ),
+    "inspect": Command(
+        "avatarmill.cli.inspect_job", "InspectConfig", "shards, tables and runs at a glance"
+    ),
+    "explain": Command(
+        "avatarmill.cli.explain", "ExplainConfig", "a key -> source, frames, crops, fit, weights"
+    ),
+    "deploy": Command(
+        "avatarmill.infra.deploy", "DeployConfig", "a job's file for KubeRay, Ray or Slurm"
+    ),
     "demo": Command("avatarmill.cli.demo", "DemoConfig", "all of the above, small, with a report"),
     "report": Command("avatarmill.cli.report", "ReportConfig", "a run folder -> report.html"),
     "weights": Command("avatarmill.cli.weights", "WeightsConfig", "retrain all shipped weights"),

@@ -36,15 +36,28 @@ def jpeg(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def png(pixels: np.ndarray) -> bytes:
+    """A picture for a file of its own, without losses."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def data_url(data: bytes, kind: str) -> str:
     """An address that holds the picture itself."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def contact_sheet(
-    rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], side: int = SHEET_SIDE
+    rows: Sequence[Sequence[np.ndarray]],
+    titles: Sequence[str],
+    side: int = SHEET_SIDE,
+    labels: Sequence[str] = (),
 ) -> np.ndarray:
-    """Pictures in rows under column titles, each fitted into a white square: uint8 [H, W, 3]."""
+    """Pictures in rows under column titles, each fitted into a white square: uint8 [H, W, 3].
+
+    Labels, one a row, are written over the lower edge of its first picture.
+    """
     columns = max(len(row) for row in rows)
     sheet = Image.new("RGB", (columns * side, HEAD + len(rows) * side), "white")
     pen = ImageDraw.Draw(sheet)
@@ -55,4 +68,8 @@ def contact_sheet(
             picture = Image.fromarray(pixels)
             picture.thumbnail((side, side), Image.Resampling.LANCZOS)
             sheet.paste(picture, (x * side, HEAD + y * side))
+    for y, label in enumerate(labels):
+        corner = (4, HEAD + (y + 1) * side - 16)
+        pen.rectangle(pen.textbbox(corner, label), fill="white")
+        pen.text(corner, label, fill="black")
     return np.asarray(sheet)
