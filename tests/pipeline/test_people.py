@@ -135,6 +135,15 @@ def test_impossible_bodies_disagree() -> None:
     broken(hidden, "core_visibility")
 
 
+def test_the_few_faces_that_a_profile_gives_are_no_evidence_and_are_dropped() -> None:
+    profile = standing(30)
+    profile.face[...] = np.nan
+    profile.face[[5, 6, 20]] = profile.body[[5, 6, 20], :1, :3] + 25
+    found = judged(profile)
+    assert not isinstance(found, Reject), found
+    assert np.isnan(found[1].face).all()
+
+
 def test_a_mask_beside_the_body_disagrees() -> None:
     landmarks = standing(20)
     empty = np.zeros((20, HEIGHT, WIDTH), np.uint8)

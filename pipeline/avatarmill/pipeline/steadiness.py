@@ -24,6 +24,7 @@ _LIMBS = np.array(
 )  # fmt: skip
 """Rows 0-4 are of the left side, 5-9 their mirror images, 10-11 across."""
 _VISIBLE = 0.5
+_MOSTLY = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,8 @@ class Steadiness:
     limb_asymmetry: float
     """Median relative difference of left and right limbs in 3D, visible ones."""
     face_distance: float
-    """Median distance of the face mesh's nose from the body's, in body sizes; 0 without faces."""
+    """Median distance of the face mesh's nose from the body's, in body sizes; 0 where most frames
+    have no face: the few that a profile gives by chance say nothing."""
     plane_residual: float
     """Median distance of 3D landmarks, projected flat, from the 2D ones, in body sizes."""
     mask_support: float
@@ -62,7 +64,7 @@ def measure(landmarks: Landmarks, masks: Bytes) -> Steadiness:
     return Steadiness(
         limb_deviation=_median(_deviation(lengths, both)),
         limb_asymmetry=_median(_asymmetry(lengths, both)),
-        face_distance=_median(face_distance(landmarks, size)),
+        face_distance=_face_distance(landmarks, size),
         plane_residual=_median(_plane_residual(landmarks, size)),
         mask_support=_mask_support(landmarks.body, masks),
         core_visibility=float(landmarks.body[:, (NOSE, *SHOULDERS), 3].mean()),
@@ -74,6 +76,11 @@ def face_distance(landmarks: Landmarks, size: NDArray[np.float32]) -> NDArray[np
     offset = landmarks.face[:, FACE_NOSE, :2] - landmarks.body[:, NOSE, :2]
     distance: NDArray[np.float32] = np.linalg.norm(offset, axis=-1) / size
     return distance
+
+
+def _face_distance(landmarks: Landmarks, size: NDArray[np.float32]) -> float:
+    distance = face_distance(landmarks, size)
+    return _median(distance) if np.isfinite(distance).mean() >= _MOSTLY else 0.0
 
 
 def core_motion(body: Float) -> NDArray[np.float32]:

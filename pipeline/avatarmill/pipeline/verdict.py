@@ -111,7 +111,9 @@ def _broken_limits(steadiness: Steadiness, config: PeopleConfig) -> str:
 
 _MAX_HAND_DISTANCE = 0.6
 """Wrist of a hand from the body's wrist, in body sizes: above it the hand is somebody else's."""
-_MAX_FACE_DISTANCE = 0.35
+_MAX_FACE_DISTANCE = 0.15
+"""Nose of a face mesh from the body's: above it a mesh laid on a profile by guesswork, or somebody
+else's. True faces are within 0.08."""
 
 
 def _cleaned(landmarks: Landmarks) -> Landmarks:
