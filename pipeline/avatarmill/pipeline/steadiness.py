@@ -25,6 +25,8 @@ _LIMBS = np.array(
 """Rows 0-4 are of the left side, 5-9 their mirror images, 10-11 across."""
 _VISIBLE = 0.5
 _MOSTLY = 0.5
+_OWN_FACE = 0.35
+"""Distance of a face, in body sizes, above which it is somebody else's and says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,8 @@ def face_distance(landmarks: Landmarks, size: NDArray[np.float32]) -> NDArray[np
 
 def _face_distance(landmarks: Landmarks, size: NDArray[np.float32]) -> float:
     distance = face_distance(landmarks, size)
-    return _median(distance) if np.isfinite(distance).mean() >= _MOSTLY else 0.0
+    own = distance[distance < _OWN_FACE]
+    return _median(own) if len(own) >= _MOSTLY * len(distance) else 0.0
 
 
 def core_motion(body: Float) -> NDArray[np.float32]:

@@ -54,14 +54,14 @@ def judge(
             f"and {config.min_seconds} s",
         )
     kept = np.concatenate([run for run in runs if len(run) >= config.min_run])
-    own = _cleaned(rows_of(landmarks, kept))
+    own = rows_of(landmarks, kept)
     size = float(np.median(body_size(own.body))) / min(masks.shape[1:])
     if size < config.min_size:
         return reject(
             Reason.PERSON_TOO_SMALL, f"body size {size:.3f} of the image, limit {config.min_size}"
         )
     broken = _broken_limits(measure(own, masks[kept]), config)
-    return reject(Reason.LANDMARKS_DISAGREE, broken) if broken else (kept, own)
+    return reject(Reason.LANDMARKS_DISAGREE, broken) if broken else (kept, _cleaned(own))
 
 
 def rows_of(landmarks: Landmarks, rows: NDArray[np.int64]) -> Landmarks:
