@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from avatarmill.pipeline.children.protocol import Message, ProtocolError, decode
 from avatarmill.pipeline.children.supervise import (
     Child,
     ChildCrashed,
+    ChildGpuOutOfMemory,
+    ChildKilled,
     ChildOutOfMemory,
     ChildTimeout,
     resident_bytes,
@@ -50,11 +53,15 @@ def swell(request):
     while True:
         held.append(np.ones(4 << 20))
 
+def gpu(request):
+    # As torch.cuda.OutOfMemoryError: a RuntimeError of this name.
+    raise type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory")
+
 def babble(request):
     os._exit(0)
 
 serve({"echo": echo, "hang": hang, "crash": crash, "raises": raises, "swell": swell,
-       "babble": babble})
+       "babble": babble, "gpu": gpu})
 """
 
 
@@ -157,6 +164,20 @@ def test_a_failed_child_is_named_and_replaced(
         assert resident_bytes(before) == 0
         after = child.call(Message({"call": "echo"}), deadline_seconds=20).values["pid"]
     assert after != before
+
+
+def test_a_kill_from_outside_blames_nobody(child: Child) -> None:
+    with child:
+        pid = child.call(Message({"call": "echo"}), deadline_seconds=20).values["pid"]
+        Timer(0.2, os.kill, (pid, signal.SIGKILL)).start()
+        with pytest.raises(ChildKilled, match="killed from outside"):
+            child.call(Message({"call": "hang"}), deadline_seconds=20)
+        assert child.call(Message({"call": "echo"}), deadline_seconds=20).values["pid"] != pid
+
+
+def test_a_full_gpu_is_told_from_a_full_machine(child: Child) -> None:
+    with child, pytest.raises(ChildGpuOutOfMemory, match="no room on the GPU"):
+        child.call(Message({"call": "gpu"}), deadline_seconds=20)
 
 
 def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:

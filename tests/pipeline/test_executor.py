@@ -1,13 +1,23 @@
 """The executor: the same outcomes in a plain loop and on Ray, and one bug costs one source."""
 
+import errno
+import os
+import signal
+import time
 from collections.abc import Iterator, Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from avatarmill.infra.cluster import check_reservation, start_ray
-from avatarmill.pipeline.executor import StageSpec, run_here, run_on_ray
+from avatarmill.infra.cluster import Pool, check_pools, cpu_share, fit_pools, start_ray
+from avatarmill.pipeline import retry
+from avatarmill.pipeline.board import Board
+from avatarmill.pipeline.children.supervise import ChildKilled
+from avatarmill.pipeline.executor import StagePool, StageSpec, run_here, run_on_ray
+from avatarmill.pipeline.retry import attempts
 from avatarmill.pipeline.types import Probe, Shot, Source
-from avatarmill.pipeline.work import Content, Outcome, ShotSpan, Work
+from avatarmill.pipeline.work import Content, Outcome, ShotSpan, Work, longest_first
 from avatarmill.records.index import Record
 
 PROBE = Probe(1.0, 10.0, 10, 64, 64, 0, "h264", "mp4", 0.0)
@@ -36,7 +46,12 @@ class Finish:
         pass
 
 
-SPECS = [StageSpec("split", Split, 0.25), StageSpec("finish", Finish, 0.25, 2)]
+SPECS = (StageSpec("split", Split), StageSpec("finish", Finish))
+SHARED = [StagePool(SPECS, Pool("finish", 2, 0.25))]
+APART = [
+    StagePool(SPECS[:1], Pool("split", 1, 0.25)),
+    StagePool(SPECS[1:], Pool("finish", 2, 0.25)),
+]
 WORKS = [Work(Source("good", "", "1", 3)), Work(Source("bad", "", "2", 2))]
 
 
@@ -69,11 +84,98 @@ def test_a_plain_loop() -> None:
 
 
 @pytest.mark.usefixtures("ray")
-def test_on_ray() -> None:
-    assert outcomes(run_on_ray(WORKS, SPECS)) == EXPECTED
+@pytest.mark.parametrize("pools", [SHARED, APART], ids=["shared", "apart"])
+def test_on_ray(pools: list[StagePool]) -> None:
+    board = Board()
+    assert outcomes(run_on_ray(WORKS, pools, board)) == EXPECTED
+    time.sleep(0.1)
+    assert {report.stage for report in board.reports()} <= {""}, "everybody is done"
+
+
+class Die:
+    """Kills its own process when it meets one source, as a bug in native code would."""
+
+    def __call__(self, source: Source, content: Content) -> Sequence[Content]:
+        if source.uri == "bad":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return [Outcome(clips=(Record(source.uri, {}, {}),))]
+
+    def close(self) -> None:
+        pass
 
 
 @pytest.mark.usefixtures("ray")
-def test_pools_that_would_hang_ray_data_are_refused() -> None:
+def test_a_part_that_kills_its_worker_is_given_up() -> None:
+    pools = [StagePool((StageSpec("die", Die),), Pool("die", 1, 0.25))]
+    done = {work.source.uri: work.content for work in run_on_ray(WORKS, pools, Board())}
+    assert isinstance(done["good"], Outcome) and done["good"].clips
+    assert isinstance(done["bad"], Outcome)
+    assert done["bad"].error == "worker: 5 worker processes died at this part"
+
+
+@pytest.mark.usefixtures("ray")
+def test_pools_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"1.5 CPUs \(split 0.25, finish 1.25\).*only 1 may"):
-        check_reservation({"split": 0.25, "finish": 1.25})
+        check_pools([Pool("split", 1, 0.25), Pool("finish", 5, 0.25)])
+    with pytest.raises(
+        ValueError, match=r"'sam2' wants 2 workers with 0.1 CPU, 0.5 GPU each.*for 0"
+    ):
+        check_pools([Pool("sam2", 2, 0.1, 0.5)])
+
+
+NODES = [{"CPU": 4.0, "GPU": 1.0, "memory": 8.0 * 2**30}, {"CPU": 2.0, "memory": 2.0 * 2**30}]
+
+
+def test_workers_are_placed_node_by_node() -> None:
+    fit_pools([Pool("cpu", 4, 1.0), Pool("gpu", 2, 1.0, 0.5)], NODES)
+    with pytest.raises(ValueError, match="'gpu' wants 3 workers.*has room for 2 beside"):
+        fit_pools([Pool("gpu", 3, 0.5, 0.5)], NODES)
+    with pytest.raises(ValueError, match=r"4.0 GiB each.*room for 2.*memory|2.0 GiB"):
+        fit_pools([Pool("big", 3, 0.5, 0.0, 4 << 30)], NODES)
+
+
+@given(st.integers(1, 300), st.integers(1, 300))
+def test_a_share_of_the_cpus_leaves_ray_data_one(workers: int, cpus: int) -> None:
+    share = cpu_share(workers, cpus)
+    assert 0 <= share <= 1
+    assert share * workers <= max(cpus - 1, 0.5)
+
+
+class Flaky:
+    """Fails with each of its errors in turn, then works."""
+
+    def __init__(self, errors: Sequence[Exception]) -> None:
+        self.errors = list(errors)
+
+    def __call__(self) -> str:
+        if self.errors:
+            raise self.errors.pop(0)
+        return "done"
+
+
+def test_errors_that_pass_are_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "PAUSE_SECONDS", 0.0)
+    passing = [ChildKilled("killed"), OSError(errno.ESTALE, "stale")]
+    assert attempts(Flaky(passing), "stage") == "done"
+    with pytest.raises(ConnectionResetError):
+        attempts(Flaky([ConnectionResetError()] * 3), "stage")
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), KeyError("bug")])
+def test_other_errors_are_not(error: Exception) -> None:
+    flaky = Flaky([error])
+    with pytest.raises(type(error)):
+        attempts(flaky, "stage")
+    assert flaky() == "done", "it was called once"
+
+
+def test_the_longest_part_of_the_longest_source_of_the_longest_group_comes_first() -> None:
+    def parts(name: str, *seconds: float) -> list[Work]:
+        return [Work(Source(name, "", name, 1), ShotSpan(PROBE, Shot(0, s))) for s in seconds]
+
+    groups = [[parts("a", 5)], [parts("b", 1, 2), parts("c", 4, 1)], []]
+    taken = [(work.source.uri, work.span) for work in longest_first(groups)]
+    assert taken == [
+        *(("c", "0.000-4.000 s"), ("c", "0.000-1.000 s")),
+        *(("b", "0.000-2.000 s"), ("b", "0.000-1.000 s"), ("a", "0.000-5.000 s")),
+    ]

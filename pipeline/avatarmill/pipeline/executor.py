@@ -5,25 +5,39 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from avatarmill.infra.cluster import check_reservation
+from avatarmill.infra.cluster import Pool, check_pools
+from avatarmill.pipeline.board import Board, Desk
+from avatarmill.pipeline.retry import attempts
 from avatarmill.pipeline.work import Outcome, Stage, Work
 
 logger = logging.getLogger(__name__)
 
+_MOST_DEATHS = 5
+"""Ray starts a dead worker again and gives it the same part, for ever: after so many deaths the
+part is given up, for none of the processes that may die of an item is the worker itself."""
+_MOST_BLOCKS = 10_000
+"""Input blocks of a dataset: Ray keeps an object and a task for each."""
+
 
 @dataclass(frozen=True, slots=True)
 class StageSpec:
-    """A stage as the executor sees it: how to build it in a worker, and what a worker holds."""
+    """A stage as the executor sees it."""
 
     name: str
     build: Callable[[], Stage]
     """Called once in each worker process; loads models, starts supervised children."""
-    num_cpus: float
-    num_workers: int = 1
-    num_gpus: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StagePool:
+    """Stages that share worker processes: what one hands to the next never leaves its worker."""
+
+    stages: tuple[StageSpec, ...]
+    pool: Pool
+    """How many workers, and what each reserves."""
 
 
 def apply_stage(name: str, stage: Stage, work: Work) -> list[Work]:
@@ -36,7 +50,7 @@ def apply_stage(name: str, stage: Stage, work: Work) -> list[Work]:
         return [work]
     started = time.perf_counter()
     try:
-        contents = list(stage(work.source, work.content))
+        contents = list(attempts(lambda: stage(work.source, work.content), name))
         assert contents, f"stage {name} returned nothing for {work.source.uri}"
     except Exception:
         contents = [Outcome(error=f"{name}: {traceback.format_exc()}")]
@@ -61,36 +75,54 @@ def run_here(works: Sequence[Work], specs: Sequence[StageSpec]) -> Iterator[Work
             yield from parts
 
 
-class _StageActor:
-    """A stage inside a Ray actor. Rows carry one of our own `Work` records."""
+class _Worker:
+    """The stages of a pool inside a Ray actor. Rows carry one of our own `Work` records."""
 
-    def __init__(self, spec: StageSpec) -> None:
-        self._name = spec.name
-        self._stage = spec.build()
+    def __init__(self, stages: Sequence[StageSpec], board: Board | None) -> None:
+        self._stages = [(spec.name, spec.build()) for spec in stages]
+        self._desk = Desk(board)
 
     def __call__(self, row: dict[str, Work]) -> list[dict[str, Work]]:
-        parts = apply_stage(self._name, self._stage, row["work"])
+        work = row["work"]
+        with self._desk.item(f"{self._stages[0][0]} {work.source.uri} {work.span}") as deaths:
+            if deaths >= _MOST_DEATHS:
+                error = f"worker: {deaths} worker processes died at this part"
+                return [{"work": replace(work, content=Outcome(error=error))}]
+            parts = [work]
+            for name, stage in self._stages:
+                self._desk.at(name, work.source.uri)
+                parts = [out for part in parts for out in apply_stage(name, stage, part)]
         return [{"work": part} for part in parts]
 
 
-def run_on_ray(works: Sequence[Work], specs: Sequence[StageSpec]) -> Iterator[Work]:
-    """The stages as a streaming Ray Data plan, one actor pool a stage; parts as they finish.
+def run_on_ray(
+    works: Sequence[Work], pools: Sequence[StagePool], board: Board | None = None
+) -> Iterator[Work]:
+    """The stages as a streaming Ray Data plan, one actor pool after the other; parts as they end.
 
-    Ray must be initialised. The order of results depends on timing; callers pack by key.
+    Ray must be initialised. Work is handed out in the order given. The order of results depends on
+    timing; callers pack by key.
+
+    Raises:
+        ValueError: the pools do not fit the cluster.
     """
     import ray.data
 
-    check_reservation({spec.name: spec.num_cpus * spec.num_workers for spec in specs})
+    check_pools([pool.pool for pool in pools])
     dataset: Any = ray.data.from_items(
-        [{"work": work} for work in works], override_num_blocks=len(works)
+        [{"work": work} for work in works], override_num_blocks=min(len(works), _MOST_BLOCKS)
     )
-    for spec in specs:
+    for pool in pools:
         dataset = dataset.flat_map(
-            _StageActor,
-            fn_constructor_args=(spec,),
-            num_cpus=spec.num_cpus,
-            num_gpus=spec.num_gpus or None,
-            compute=ray.data.ActorPoolStrategy(size=spec.num_workers),
+            _Worker,
+            fn_constructor_args=(pool.stages, board),
+            num_cpus=pool.pool.num_cpus,
+            num_gpus=pool.pool.num_gpus or None,
+            memory=pool.pool.memory_bytes or None,
+            # One part in a worker's hands and one at its door: what waits, waits in the input.
+            compute=ray.data.ActorPoolStrategy(
+                size=pool.pool.workers, max_tasks_in_flight_per_actor=2
+            ),
         )
     for row in dataset.iter_rows():
         yield row["work"]

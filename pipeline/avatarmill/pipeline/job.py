@@ -10,16 +10,19 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from avatarmill.infra.cluster import start_ray
+from avatarmill.infra.cluster import cluster_cpus, start_ray
+from avatarmill.pipeline.board import Board
 from avatarmill.pipeline.decode import DecodeConfig
-from avatarmill.pipeline.executor import run_on_ray
+from avatarmill.pipeline.executor import StageSpec, run_on_ray
 from avatarmill.pipeline.fit import FitConfig
+from avatarmill.pipeline.fitter import FitterConfig
 from avatarmill.pipeline.gather import FinishedGroup, Gather
 from avatarmill.pipeline.groups import Plan, by_precedence, plan_groups, split_duplicates
 from avatarmill.pipeline.ingest import list_sources
 from avatarmill.pipeline.mask_config import MaskConfig
 from avatarmill.pipeline.near_duplicates import NearDuplicateConfig, find_copies
 from avatarmill.pipeline.people import PeopleConfig
+from avatarmill.pipeline.pools import Workers, in_pools
 from avatarmill.pipeline.probe import ProbeConfig
 from avatarmill.pipeline.scans import Scans, finish_scans, keep_scans, load_scans
 from avatarmill.pipeline.select import SelectConfig
@@ -31,7 +34,7 @@ from avatarmill.pipeline.stages import (
     step_fingerprints,
 )
 from avatarmill.pipeline.types import Source
-from avatarmill.pipeline.work import Outcome, Work, shot_parts
+from avatarmill.pipeline.work import Outcome, Work, longest_first, shot_parts
 from avatarmill.records.atomic import write_bytes
 from avatarmill.records.canonical import json_bytes
 from avatarmill.records.clip import CLIP_INDEX
@@ -61,8 +64,7 @@ class CurateConfig:
     """The run's folder; clips go to OUT/clips."""
     group_size: int = 8
     """Sources packed into one shard, and lost together when the job is killed half-way."""
-    workers: int = 1
-    """Workers of each heavy stage. Ray needs one CPU more than the stages reserve."""
+    workers: Workers = field(default_factory=Workers)
     near_duplicates: NearDuplicateConfig = field(default_factory=NearDuplicateConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     shots: ShotConfig = field(default_factory=ShotConfig)
@@ -70,12 +72,12 @@ class CurateConfig:
     people: PeopleConfig = field(default_factory=PeopleConfig)
     masks: MaskConfig = field(default_factory=MaskConfig)
     fit: FitConfig = field(default_factory=FitConfig)
+    fitter: FitterConfig = field(default_factory=FitterConfig)
     select: SelectConfig = field(default_factory=SelectConfig)
 
     def __post_init__(self) -> None:
-        for name in ("group_size", "workers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)} must be at least 1")
+        if self.group_size < 1:
+            raise ValueError(f"group_size: {self.group_size} must be at least 1")
         if not self.videos.exists():
             raise ValueError(f"videos: {self.videos} does not exist")
 
@@ -88,6 +90,7 @@ class CurateConfig:
             self.people,
             self.masks,
             self.fit,
+            self.fitter,
             self.select,
         )
 
@@ -137,11 +140,12 @@ def run(config: CurateConfig) -> int:
 def _scan(config: CurateConfig, sources: Sequence[Source], folder: Path, fingerprint: str) -> Scans:
     """The first pass: every source that no earlier run has scanned is decoded once."""
     scans = load_scans(folder, fingerprint)
-    new = [Work(source) for source in sources if source.sha256 not in scans.found]
+    # The largest first: the pass does not end with one long film on one worker.
+    left = [source for source in sources if source.sha256 not in scans.found]
+    new = [Work(source) for source in sorted(left, key=lambda s: (-s.size_bytes, s.uri))]
     if new:
-        start_ray()
         done = tqdm(
-            run_on_ray(new, scan_stages(config.stages(), config.workers)),
+            _on_ray(new, scan_stages(config.stages()), config),
             total=len(new),
             desc="scan",
             unit="video",
@@ -203,12 +207,12 @@ def _curate(
 ) -> None:
     """The second pass: shots to clips; each group is committed as it completes."""
     sources = [source for _, group in pending for source in group]
-    shots = [part for source in sources for part in _parts(source, scans)]
+    shots = longest_first([[_parts(source, scans) for source in group] for _, group in pending])
     ended = [part for part in shots if isinstance(part.content, Outcome)]
     shots = [part for part in shots if not isinstance(part.content, Outcome)]
     done = Fraction(0)
     with tqdm(total=len(sources), desc="curate", unit="video", smoothing=0) as bar:
-        for work in chain(ended, _run(config, shots)):
+        for work in chain(ended, _on_ray(shots, curation_stages(config.stages()), config)):
             finished = gather.add(work)
             done += work.share
             bar.update(round(float(done), 1) - bar.n)
@@ -226,10 +230,11 @@ def _parts(source: Source, scans: Scans) -> list[Work]:
     return [Work(source, Outcome(rejects=(found,)) if found else scans.errors[source.uri])]
 
 
-def _run(config: CurateConfig, shots: list[Work]) -> Iterator[Work]:
-    if shots:
+def _on_ray(works: list[Work], stages: Sequence[StageSpec], config: CurateConfig) -> Iterator[Work]:
+    if works:
         start_ray()
-        yield from run_on_ray(shots, curation_stages(config.stages(), config.workers))
+        pools = in_pools(stages, config.workers, cluster_cpus())
+        yield from run_on_ray(works, pools, Board())
 
 
 def _commit(folder: Path, group: FinishedGroup, fingerprint: str) -> None:

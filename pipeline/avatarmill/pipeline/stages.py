@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numba
 import torch
 
 from avatarmill.avatar.body import load_body
@@ -11,7 +12,8 @@ from avatarmill.pipeline.caption import caption
 from avatarmill.pipeline.crops import Crops, crop_clip
 from avatarmill.pipeline.decode import DecodeConfig, decode
 from avatarmill.pipeline.executor import StageSpec
-from avatarmill.pipeline.fit import FitConfig, fit_track
+from avatarmill.pipeline.fit import FitConfig
+from avatarmill.pipeline.fitter import Fitter, FitterConfig
 from avatarmill.pipeline.mask_config import MaskConfig
 from avatarmill.pipeline.masks import create_segmenter
 from avatarmill.pipeline.people import PeopleConfig, find_people, people_child, whole_body_child
@@ -19,14 +21,15 @@ from avatarmill.pipeline.probe import ProbeConfig, probe, video_child
 from avatarmill.pipeline.select import SelectConfig, select
 from avatarmill.pipeline.shots import ShotConfig, scan
 from avatarmill.pipeline.types import Bytes, Fit, Reject, Selection, Source, Track
-from avatarmill.pipeline.work import Content, Outcome, Scanned, ShotPeople, ShotSpan
+from avatarmill.pipeline.work import Content, Outcome, Scanned, ShotFits, ShotPeople, ShotSpan
 from avatarmill.records.clip import META_VERSION, Clip, ClipMeta, clip_key, clip_record
 from avatarmill.records.fingerprint import fingerprint
 from avatarmill.records.index import Record
 from avatarmill.records.rejects import Level
 
-STEP_VERSIONS = {"shots": 2, "people": 2, "clips": 2}
-"""Raised when a change of a step's code changes what it writes."""
+STEP_VERSIONS = {"shots": 2, "people": 2, "masks": 1, "fit": 1, "clips": 3}
+"""Raised when a change of a step's code changes what it writes. Steps are in the order in which
+one builds on the other: what is made with an earlier version of one is stale from there on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class StageConfig:
     people: PeopleConfig
     masks: MaskConfig
     fit: FitConfig
+    fitter: FitterConfig
     select: SelectConfig
 
 
@@ -46,8 +50,10 @@ def step_fingerprints(config: StageConfig) -> dict[str, str]:
     """Fingerprint of each step: its code version, its settings and the step before it."""
     settings: dict[str, tuple[object, ...]] = {
         "shots": (config.probe, config.shots),
-        "people": (config.decode, config.people, config.masks),
-        "clips": (config.fit, config.select, load_body().fingerprint),
+        "people": (config.decode, config.people),
+        "masks": (config.masks,),
+        "fit": (config.fit, config.fitter, load_body().fingerprint),
+        "clips": (config.select,),
     }
     prints: dict[str, str] = {}
     upstream = ""
@@ -116,23 +122,57 @@ class PeopleStage:
             self._whole_body.close()
 
 
+class FitStage:
+    """Bodies of the people of a shot, fitted in a supervised child."""
+
+    def __init__(self, config: StageConfig) -> None:
+        self._fitter = Fitter(config.fit, config.fitter)
+
+    def __call__(self, source: Source, content: Content) -> Sequence[Content]:
+        """The shot with the people whose body could be fitted, and the rejects of the others."""
+        assert isinstance(content, ShotPeople)
+        height, width = content.frames.images.shape[1:3]
+        kept: list[tuple[Track, Bytes, Fit]] = []
+        rejects = list(content.rejects)
+        for track, masks in zip(content.tracks, content.masks, strict=True):
+            times = content.frames.pts_seconds[track.frame_indices]
+            fit = self._fitter.fit(track, times, width=width, height=height)
+            if isinstance(fit, Reject):
+                rejects.append(replace(fit, level="track"))
+            else:
+                kept.append((track, masks, fit))
+        people = replace(
+            content,
+            tracks=tuple(track for track, _, _ in kept),
+            masks=tuple(masks for _, masks, _ in kept),
+            rejects=tuple(rejects),
+        )
+        return [ShotFits(people, tuple(fit for _, _, fit in kept))]
+
+    def close(self) -> None:
+        """Ends the child."""
+        self._fitter.close()
+
+
 class ClipStage:
-    """The people of a shot to clips: body fit, selection of frames, crops, words."""
+    """The fitted people of a shot to clips: selection of frames, crops, words."""
 
     def __init__(self, config: StageConfig) -> None:
         self._config = config
         self._body = load_body()
         self._fingerprints = step_fingerprints(config)
-        # One thread: sums in another order would change the last bits of a fit.
+        # One thread: sums keep their order, and the other cores have workers of their own.
         torch.set_num_threads(1)
+        numba.set_num_threads(1)
 
     def __call__(self, source: Source, content: Content) -> Sequence[Content]:
         """One outcome with the clips of the shot and the rejects of its other tracks."""
-        assert isinstance(content, ShotPeople)
+        assert isinstance(content, ShotFits)
+        people = content.people
         clips: list[Record] = []
-        rejects = list(content.rejects)
-        for track, masks in zip(content.tracks, content.masks, strict=True):
-            made = self._clip(source, content, track, masks)
+        rejects = list(people.rejects)
+        for track, masks, fit in zip(people.tracks, people.masks, content.fits, strict=True):
+            made = self._clip(source, people, track, masks, fit)
             if isinstance(made, Reject):
                 rejects.append(replace(made, level="track"))
             else:
@@ -143,19 +183,8 @@ class ClipStage:
         """Nothing is held."""
 
     def _clip(
-        self, source: Source, people: ShotPeople, track: Track, masks: Bytes
+        self, source: Source, people: ShotPeople, track: Track, masks: Bytes, fit: Fit
     ) -> Clip | Reject:
-        height, width = people.frames.images.shape[1:3]
-        fit = fit_track(
-            track,
-            pts_seconds=people.frames.pts_seconds[track.frame_indices],
-            width=width,
-            height=height,
-            body=self._body,
-            config=self._config.fit,
-        )
-        if isinstance(fit, Reject):
-            return fit
         selection = select(people.frames, track, masks, fit, self._body, self._config.select)
         if isinstance(selection, Reject):
             return selection
@@ -220,17 +249,15 @@ def _reject(reject: Reject, level: Level) -> Outcome:
     return Outcome(rejects=(replace(reject, level=level),))
 
 
-def scan_stages(config: StageConfig, workers: int = 1) -> list[StageSpec]:
+def scan_stages(config: StageConfig) -> list[StageSpec]:
     """The first pass of the job, over every source: shots, signatures, verdicts on files."""
-    return [StageSpec("shots", partial(ScanStage, config), 0.5, workers)]
+    return [StageSpec("shots", partial(ScanStage, config))]
 
 
-def curation_stages(config: StageConfig, workers: int = 1) -> list[StageSpec]:
-    """The second pass, over the shots of the sources that are no copies of others.
-
-    CPU shares are small where a stage mostly waits for its child process.
-    """
+def curation_stages(config: StageConfig) -> list[StageSpec]:
+    """The second pass, over the shots of the sources that are no copies of others."""
     return [
-        StageSpec("people", partial(PeopleStage, config), 0.4, workers),
-        StageSpec("clips", partial(ClipStage, config), 0.4, workers),
+        StageSpec("people", partial(PeopleStage, config)),
+        StageSpec("fit", partial(FitStage, config)),
+        StageSpec("clips", partial(ClipStage, config)),
     ]

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from avatarmill.pipeline.shots import Scan
 from avatarmill.pipeline.types import Bytes as ByteArray
-from avatarmill.pipeline.types import Frames, Probe, Reject, Shot, Source, Track
+from avatarmill.pipeline.types import Fit, Frames, Probe, Reject, Shot, Source, Track
 from avatarmill.records.index import Record
 
 
@@ -44,6 +44,16 @@ class ShotPeople:
 
 
 @dataclass(frozen=True, slots=True)
+class ShotFits:
+    """A decoded shot with the bodies fitted to its people: all that decides its clips."""
+
+    people: ShotPeople
+    """Only people with a fit are left in it."""
+    fits: tuple[Fit, ...]
+    """One for each track."""
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """The end of a part: its clips, or why there are none. Stages hand it on untouched."""
 
@@ -54,7 +64,7 @@ class Outcome:
     """Traceback where our own code raised: the source ends in the state `failed`."""
 
 
-Content = Listed | Scanned | ShotSpan | ShotPeople | Outcome
+Content = Listed | Scanned | ShotSpan | ShotPeople | ShotFits | Outcome
 
 
 class Stage(Protocol):
@@ -79,8 +89,35 @@ class Work:
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall seconds each stage spent on this part alone."""
 
+    @property
+    def span(self) -> str:
+        """Which part of the source it is, for people to read."""
+        if not isinstance(self.content, ShotSpan):
+            return ""
+        shot = self.content.shot
+        return f"{shot.start_seconds:.3f}-{shot.stop_seconds:.3f} s"
+
 
 def shot_parts(source: Source, scan: Scan) -> list[Work]:
     """The shots of a scanned source as equal parts of it."""
     share = Fraction(1, len(scan.shots))
     return [Work(source, ShotSpan(scan.probe, shot), share) for shot in scan.shots]
+
+
+def longest_first(groups: Sequence[Sequence[Sequence[Work]]]) -> list[Work]:
+    """The parts of the sources of groups in the order in which workers should take them.
+
+    Group after group, so that few are under way at once and what a kill loses stays small; the
+    longest group first and in it the longest source and shot, so that the last parts are short.
+    """
+    parts: list[Work] = []
+    for group in sorted(groups, key=lambda group: -sum(map(_seconds, group))):
+        for source in sorted(group, key=lambda source: -_seconds(source)):
+            parts += sorted(source, key=lambda part: -_seconds([part]))
+    return parts
+
+
+def _seconds(parts: Sequence[Work]) -> float:
+    """Seconds of video in the parts; ended ones have none."""
+    spans = [part.content for part in parts if isinstance(part.content, ShotSpan)]
+    return sum(span.shot.stop_seconds - span.shot.start_seconds for span in spans)

@@ -3,6 +3,7 @@
 import os
 import resource
 import selectors
+import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 
 from avatarmill.pipeline.children.supervise import (
     ChildCrashed,
+    ChildKilled,
     ChildOutOfMemory,
     Watch,
     kill,
@@ -38,8 +40,9 @@ def run_command(
 ) -> CommandResult:
     """Runs a command with standard input closed and collects its output.
 
-    Raises ChildTimeout, ChildOutOfMemory, or ChildCrashed when it dies of a signal or writes more
-    than `max_output_bytes`. An exit status other than 0 is for the caller to read.
+    Raises ChildTimeout, ChildOutOfMemory, ChildKilled when somebody else kills it, or ChildCrashed
+    when it dies of another signal or writes more than `max_output_bytes`. An exit status other
+    than 0 is for the caller to read.
     """
     with tempfile.TemporaryFile() as stderr:
         process = spawn(
@@ -54,6 +57,8 @@ def run_command(
             kill(process)
         stderr.seek(0)
         text = stderr.read(_MAX_STDERR_BYTES).decode(errors="replace")
+    if status == -signal.SIGKILL:
+        raise ChildKilled(f"{command[0].rsplit('/', 1)[-1]} was killed from outside (signal 9)")
     if status < 0:
         raise ChildCrashed(f"{command[0].rsplit('/', 1)[-1]} died of signal {-status}")
     if "Cannot allocate memory" in text:
@@ -65,7 +70,8 @@ def _limit_cpu(pid: int, deadline_seconds: float) -> None:
     """Ends the process by itself, should its parent be killed while it hangs in a loop."""
     seconds = int(deadline_seconds * (os.cpu_count() or 1)) + 10
     try:
-        resource.prlimit(pid, resource.RLIMIT_CPU, (seconds, seconds))
+        # The soft limit is lower, so that the signal is not the SIGKILL of somebody else.
+        resource.prlimit(pid, resource.RLIMIT_CPU, (seconds, seconds + 10))
     except ProcessLookupError:
         return
 

@@ -24,6 +24,8 @@ MAX_HEADER_BYTES = 64 << 20
 MAX_ARRAY_BYTES = 8 << 30
 OUT_OF_MEMORY_EXIT = 77
 """Exit status of a child that met its own memory limit."""
+GPU_OUT_OF_MEMORY_EXIT = 78
+"""Exit status of a child whose GPU has no room for the item."""
 
 _LENGTH = struct.Struct(">Q")
 _DTYPES = frozenset({"uint8", "int32", "int64", "float16", "float32", "float64", "bool"})
@@ -127,6 +129,11 @@ def serve(handlers: Mapping[str, Handler]) -> NoReturn:
         sys.exit(0)
     except MemoryError:
         os._exit(OUT_OF_MEMORY_EXIT)
+    except RuntimeError as error:
+        # torch's error, by name: most children never import torch.
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        os._exit(GPU_OUT_OF_MEMORY_EXIT)
 
 
 def _exit_with_parent(parent: int) -> None:

@@ -3,7 +3,9 @@
     ChildFailure
     ├── ChildTimeout       the item passed its deadline
     ├── ChildOutOfMemory   resident memory passed the limit
+    │   └── ChildGpuOutOfMemory   the GPU has no room: a smaller part of the item may fit
     └── ChildCrashed       the process died, or answered nonsense
+    ChildKilled            somebody else killed it: says nothing of the item, worth another try
 
 Memory is held in two ways. The resident size is polled while the parent waits, because the address
 space of MediaPipe or a threaded decoder says little about what it uses; and RLIMIT_AS, set a fixed
@@ -14,6 +16,7 @@ import contextlib
 import os
 import resource
 import selectors
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +26,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from avatarmill.pipeline.children.protocol import (
+    GPU_OUT_OF_MEMORY_EXIT,
     OUT_OF_MEMORY_EXIT,
     Message,
     ProtocolError,
@@ -61,8 +65,19 @@ class ChildOutOfMemory(ChildFailure):
     reason = Reason.OUT_OF_MEMORY
 
 
+class ChildGpuOutOfMemory(ChildOutOfMemory):
+    """The child's GPU has no room for the item."""
+
+
 class ChildCrashed(ChildFailure):
     """The child died or answered nonsense."""
+
+
+class ChildKilled(RuntimeError):
+    """SIGKILL from outside: the kernel short of memory, an operator, a dying node.
+
+    Not a ChildFailure: no reject row may blame the item for it before it was tried again.
+    """
 
 
 class Watch:
@@ -184,8 +199,8 @@ class Child:
     def call(self, request: Message, *, deadline_seconds: float) -> Message:
         """Sends one request and waits for its reply; the start of a fresh child is not counted.
 
-        Raises ChildTimeout, ChildOutOfMemory or ChildCrashed; the child is gone then and the next
-        call starts another.
+        Raises ChildTimeout, ChildOutOfMemory, ChildCrashed or ChildKilled; the child is gone then
+        and the next call starts another.
         """
         if self._process is None:
             self._start()
@@ -228,7 +243,7 @@ class Child:
         except (EOFError, BrokenPipeError, ProtocolError) as error:
             raise self._died(error) from error
 
-    def _died(self, error: Exception) -> ChildFailure:
+    def _died(self, error: Exception) -> ChildFailure | ChildKilled:
         """Closes the child and says how it ended."""
         assert self._process is not None and self._stderr is not None
         try:
@@ -237,8 +252,12 @@ class Child:
             status = None
         evidence = f"exit status {status}: {tail(self._stderr) or repr(error)}"
         self.close()
+        if status == -signal.SIGKILL:
+            return ChildKilled("the child was killed from outside (signal 9)")
         if status == OUT_OF_MEMORY_EXIT:
             return ChildOutOfMemory(f"{evidence}, limit {self._memory_limit >> 20} MiB")
+        if status == GPU_OUT_OF_MEMORY_EXIT:
+            return ChildGpuOutOfMemory(f"no room on the GPU: {evidence}")
         return ChildCrashed(evidence)
 
 
