@@ -35,6 +35,9 @@ from avatarmill.pipeline.fit_start import camera_world, limb_pose, place, torso_
 from avatarmill.pipeline.fit_terms import NUM_SHAPE, Evidence, State, Unknowns, Weights, reproject
 from avatarmill.pipeline.types import Fit, Float, Reason, Reject, Track
 
+_KNOWN_FOCAL = 1e-3
+"""Sigma of the log focal length when it is given."""
+
 
 @dataclass(frozen=True, slots=True)
 class FitConfig:
@@ -48,6 +51,9 @@ class FitConfig:
     """Alternations between the body and its hands and face."""
     tolerance: float = 1e-3
     """A stage ends when a step lowers the cost by less than this fraction."""
+    noise: float = 1.0
+    """Multiplies the standard deviations of landmarks: 1 for a detector, 0.05 for points that are
+    known exactly."""
     max_residual: float = 0.06
     """Largest median reprojection error of confident body landmarks, in metres at the person's
     depth: above it the track is refused."""
@@ -62,6 +68,8 @@ class FitConfig:
                 raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
         if self.max_residual <= 0:
             raise ValueError(f"max_residual {self.max_residual} must be positive metres")
+        if not 0.01 <= self.noise <= 10:
+            raise ValueError(f"noise {self.noise} is outside 0.01..10; a detector has 1")
 
 
 def fit_track(
@@ -72,6 +80,7 @@ def fit_track(
     height: int,
     body: Body,
     config: FitConfig | None = None,
+    intrinsics: Float | None = None,
 ) -> Fit | Reject:
     """Fit one shared shape and a pose a frame to the landmarks of a track.
 
@@ -86,6 +95,8 @@ def fit_track(
         height: of the decoded frame, pixels.
         body: the body model.
         config: defaults when None.
+        intrinsics: [3, 3] of the frame in pixels where they are known; None estimates the focal
+            length and takes the middle of the frame.
 
     Returns:
         The fit, or a `FIT_DIVERGED` reject with the residual that broke the limit.
@@ -94,7 +105,7 @@ def fit_track(
     if len(pts_seconds) != len(track.frame_indices):
         raise ValueError(f"{len(pts_seconds)} times for {len(track.frame_indices)} track frames")
     with _one_thread():
-        return _fit(track, pts_seconds, width, height, body, config)
+        return _fit(track, pts_seconds, width, height, body, config, intrinsics)
 
 
 @contextmanager
@@ -116,14 +127,18 @@ def _fit(
     height: int,
     body: Body,
     config: FitConfig,
+    intrinsics: Float | None,
 ) -> Fit | Reject:
     model = point_model(body)
     seen = observe(track.landmarks, width=width, height=height)
     times = torch.from_numpy(np.asarray(pts_seconds, np.float64))
     center = torch.tensor((width / 2, height / 2), dtype=torch.float64)
-    focal = config.focal_ratio * max(width, height)
-    state, evidence = _start(model, seen, focal, center)
-    state = _descend(model, state, evidence, times, config)
+    focal, weights = config.focal_ratio * max(width, height), Weights()
+    if intrinsics is not None:
+        center = torch.from_numpy(intrinsics[:2, 2].astype(np.float64))
+        focal, weights = float(intrinsics[0, 0]), Weights(focal=_KNOWN_FOCAL)
+    state, evidence = _start(model, seen, focal, center, config.noise)
+    state = _descend(model, state, evidence, times, config, weights)
     fit, metres = _result(model, state, seen, evidence, center)
     if metres > config.max_residual:
         return Reject(
@@ -137,7 +152,7 @@ def _fit(
 
 
 def _start(
-    model: PointModel, seen: Observation, focal: float, center: Tensor
+    model: PointModel, seen: Observation, focal: float, center: Tensor, noise: float
 ) -> tuple[State, Evidence]:
     """The closed-form start and the evidence at the depth it finds."""
     pixels, trust = seen.pixels[:, :NUM_BODY], seen.trust[:, :NUM_BODY] + 1e-6
@@ -158,12 +173,17 @@ def _start(
         shape=torch.zeros(NUM_SHAPE, dtype=torch.float64),
         log_focal=torch.tensor(float(np.log(focal)), dtype=torch.float64),
     )
-    evidence = weigh(seen, world, place_at[:, 2] / focal, center, robust=8.0)
+    evidence = weigh(seen, world, place_at[:, 2] / focal, center, robust=8.0, noise=noise)
     return state, evidence
 
 
 def _descend(
-    model: PointModel, state: State, evidence: Evidence, times: Tensor, config: FitConfig
+    model: PointModel,
+    state: State,
+    evidence: Evidence,
+    times: Tensor,
+    config: FitConfig,
+    weights: Weights,
 ) -> State:
     """Torso, body, then body and details in turns."""
     start_focal, prior = state.log_focal, pose_prior()
@@ -174,7 +194,7 @@ def _descend(
             model.select(rows),
             evidence.select(rows, robust=robust, bones=unknowns.body),
             prior,
-            Weights(),
+            weights,
             unknowns,
             times,
             start_focal,

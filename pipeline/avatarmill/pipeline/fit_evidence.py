@@ -105,7 +105,13 @@ def observe(landmarks: Landmarks, *, width: int, height: int) -> Observation:
 
 
 def weigh(
-    seen: Observation, world: Tensor, pixel_metres: Tensor, center: Tensor, *, robust: float
+    seen: Observation,
+    world: Tensor,
+    pixel_metres: Tensor,
+    center: Tensor,
+    *,
+    robust: float,
+    noise: float = 1.0,
 ) -> Evidence:
     """Evidence of an observation once the depth of the person is known.
 
@@ -115,6 +121,7 @@ def weigh(
         pixel_metres: [T] metres a pixel spans at the person.
         center: [2] principal point.
         robust: Geman-McClure scale in sigmas.
+        noise: multiplies all standard deviations.
     """
     trust = seen.trust.clone()
     for rows, own, anchor in _ATTACHED:
@@ -127,12 +134,12 @@ def weigh(
     sigma = torch.tensor([bone[2] for bone in _BONES], dtype=torch.float64)
     return Evidence(
         pixels=seen.pixels,
-        precision=trust / landmark_sigma(),
+        precision=trust / (noise * landmark_sigma()),
         pixel_metres=pixel_metres,
         center=center,
         bone_pairs=pairs,
         bone_directions=directions,
-        bone_precision=bone_trust / sigma,
+        bone_precision=bone_trust / (noise * sigma),
         robust=robust,
     )
 
