@@ -37,7 +37,7 @@ def probe(request: Message) -> Message:
 
 
 def scan(request: Message) -> Message:
-    """Decodes every frame once, strictly; finds cuts and dissolves and makes a strip on the way.
+    """Decodes every frame once, strictly; finds transitions and makes a strip on the way.
 
     Replies with `pts_seconds` [F] float64, `transitions` [C, 2] int64 (rows [begin, end) that
     belong to no shot, begin == end for a cut), the counts `expected` (declared frames, 0 =
@@ -48,7 +48,7 @@ def scan(request: Message) -> Message:
     counts: dict[str, Any] = {"expected": 0, "discarded": 0, "corrupt": 0, "error": ""}
     detector = TransitionDetector(
         float(request.values["fps"]),
-        threshold=float(request.values["threshold"]),
+        strength=float(request.values["unlikeness"]),
         shortest_seconds=float(request.values["shortest_seconds"]),
     )
     strip = Strip()
