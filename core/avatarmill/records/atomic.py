@@ -1,45 +1,32 @@
-"""Files that appear whole or not at all: temporary name, fsync, rename."""
+"""Files that appear whole or not at all, wherever their path points."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-TEMPORARY_SUFFIX = ".tmp"
+from avatarmill.records.store import store_and_name
 
 
 @contextmanager
-def atomic_writer(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary sibling of `path` for writing; on a clean exit it becomes `path`.
+def atomic_writer(path: str | Path) -> Iterator[BinaryIO]:
+    """Open `path`, local or a URL, for writing; on a clean exit it holds what was written.
 
-    The bytes and the rename are flushed to disk before the block ends. When the block raises,
-    the temporary file is removed and `path` keeps what it held.
+    Local bytes and the rename are flushed to disk before the block ends; an object store gets one
+    PUT. When the block raises, `path` keeps what it held.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The process id keeps two writers of one file apart; the last rename wins, both are whole.
-    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    store, name = store_and_name(path)
+    with store.writer(name) as file:
+        yield file
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: str | Path, data: bytes) -> None:
     """Write `data` to `path` so that a reader sees the old bytes or all of the new ones."""
     with atomic_writer(path) as file:
         file.write(data)
 
 
-def _sync_folder(folder: Path) -> None:
-    # Without this a rename can be lost when the machine, not only the process, goes down.
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def read_bytes(path: str | Path) -> bytes:
+    """Return the bytes of a file, local or a URL. Raises FileNotFoundError."""
+    store, name = store_and_name(path)
+    return store.read(name)

@@ -3,7 +3,10 @@
 FOLDER/GROUP.tar                  samples (absent for a group without samples)
 FOLDER/parts/GROUP.parquet        their index rows
 FOLDER/parts/GROUP.rejects.parquet
-FOLDER/commits/GROUP.json         written last, by rename
+FOLDER/commits/GROUP.json         written last: a rename, or one PUT on an object store
+
+A group from which a source was taken out later has GROUP-r1, GROUP-r2, ... in place of GROUP in
+the names of the first three, so that its commit moves all readers at once.
 """
 
 import dataclasses
@@ -14,7 +17,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from avatarmill.records.atomic import TEMPORARY_SUFFIX, write_bytes
+from avatarmill.records.canonical import json_bytes
 from avatarmill.records.fingerprint import sha256_file
 from avatarmill.records.index import (
     Record,
@@ -24,9 +27,10 @@ from avatarmill.records.index import (
     read_rows,
     write_table,
 )
-from avatarmill.records.jsonfields import read_fields, sequence_of, text, to_json
+from avatarmill.records.jsonfields import integer, read_fields, sequence_of, text
 from avatarmill.records.ledger import InputState
 from avatarmill.records.rejects import REJECT_INDEX, RejectRow, write_rejects
+from avatarmill.records.store import TEMPORARY_SUFFIX, Store
 from avatarmill.records.tarshard import ShardError, ShardReader, check_key, write_tar
 
 logger = logging.getLogger(__name__)
@@ -51,15 +55,38 @@ class Commit:
     keys: tuple[str, ...]
     inputs: tuple[InputState, ...]
     """The group's sources and how each ended."""
+    revision: int = 0
+    """How often a source was taken out of the finished group."""
+
+    @property
+    def stem(self) -> str:
+        """What the names of the group's files begin with."""
+        return f"{self.group}-r{self.revision}" if self.revision else self.group
 
     @property
     def shard(self) -> str:
-        """File name of the shard, relative to the folder."""
-        return f"{self.group}.tar"
+        """Name of the shard, relative to the folder."""
+        return f"{self.stem}.tar"
+
+    @property
+    def index(self) -> str:
+        """Name of the index part, relative to the folder."""
+        return f"{PARTS}/{self.stem}.parquet"
+
+    @property
+    def rejects(self) -> str:
+        """Name of the reject table, relative to the folder."""
+        return f"{PARTS}/{self.stem}.rejects.parquet"
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Name to sha256 of every file that the commit stands for."""
+        tables = {self.index: self.index_sha256, self.rejects: self.rejects_sha256}
+        return {self.shard: self.shard_sha256, **tables} if self.shard_sha256 else tables
 
 
 def write_group(
-    folder: Path,
+    folder: str | Path,
     group: str,
     records: Sequence[Record],
     *,
@@ -67,6 +94,7 @@ def write_group(
     fingerprint: str,
     inputs: Sequence[InputState] = (),
     rejects: Sequence[RejectRow] = (),
+    revision: int = 0,
 ) -> Commit:
     """Write a group's shard, index part and rejects, then its commit; return the commit.
 
@@ -75,111 +103,123 @@ def write_group(
     that are not allowed or given twice.
     """
     check_key(group)
+    store = Store.of(folder)
     ordered = sorted(records, key=lambda record: record.key)
-    shard, index, rejected = _paths(folder, group)
-    rows: list[dict[str, object]] = []
-    shard_sha256 = ""
-    if ordered:
-        written = write_tar(shard, ((record.key, record.members) for record in ordered))
-        shard_sha256 = written.sha256
-        for record, entry in zip(ordered, written.entries, strict=True):
-            rows.append({**location(entry, shard.name), **record.row})
-    write_table(index, rows, schema)
-    write_rejects(rejected, rejects)
     commit = Commit(
         group=group,
         fingerprint=fingerprint,
-        shard_sha256=shard_sha256,
-        index_sha256=sha256_file(index),
-        rejects_sha256=sha256_file(rejected),
+        shard_sha256="",
+        index_sha256="",
+        rejects_sha256="",
         keys=tuple(record.key for record in ordered),
         inputs=tuple(sorted(inputs, key=lambda state: state.uri)),
+        revision=revision,
     )
-    write_bytes(_commit_path(folder, group), to_json(commit))
+    rows: list[dict[str, object]] = []
+    shard_sha256 = ""
+    if ordered:
+        samples = ((record.key, record.members) for record in ordered)
+        written = write_tar(store.path(commit.shard), samples)
+        shard_sha256 = written.sha256
+        for record, entry in zip(ordered, written.entries, strict=True):
+            rows.append({**location(entry, commit.shard), **record.row})
+    commit = dataclasses.replace(
+        commit,
+        shard_sha256=shard_sha256,
+        index_sha256=write_table(store.path(commit.index), rows, schema),
+        rejects_sha256=write_rejects(store.path(commit.rejects), rejects),
+    )
+    store.put_atomic(commit_name(group), commit_bytes(commit))
     return commit
 
 
-def _paths(folder: Path, group: str) -> tuple[Path, Path, Path]:
-    parts = folder / PARTS
-    return (
-        folder / f"{group}.tar",
-        parts / f"{group}.parquet",
-        parts / f"{group}.rejects.parquet",
-    )
+def commit_name(group: str) -> str:
+    """Return the name of a group's commit file, relative to the folder."""
+    return f"{COMMITS}/{group}.json"
 
 
-def _commit_path(folder: Path, group: str) -> Path:
-    return folder / COMMITS / f"{group}.json"
+def commit_bytes(commit: Commit) -> bytes:
+    """Encode a commit; the revision is left out where it is 0."""
+    fields = dataclasses.asdict(commit)
+    if not commit.revision:
+        del fields["revision"]
+    return json_bytes(fields)
 
 
-def read_commit(folder: Path, group: str) -> Commit | None:
+def read_commit(folder: str | Path, group: str) -> Commit | None:
     """Return the group's commit, or None when the group is not finished."""
-    path = _commit_path(folder, group)
-    return _parse(path) if path.exists() else None
+    try:
+        return _parse(commit_name(group), Store.of(folder).read(commit_name(group)))
+    except FileNotFoundError:
+        return None
 
 
-def list_commits(folder: Path) -> list[Commit]:
+def list_commits(folder: str | Path) -> list[Commit]:
     """Return the commits of a folder in order of their groups; none for a missing folder."""
-    return [_parse(path) for path in sorted((folder / COMMITS).glob("*.json"))]
+    store = Store.of(folder)
+    names = store.files(COMMITS, ".json")
+    return [_parse(name, data) for name, data in zip(names, store.read_all(names), strict=True)]
 
 
-def drop_commit(folder: Path, group: str) -> None:
+def drop_commit(folder: str | Path, group: str) -> None:
     """Make a group unfinished again; its files become invisible at once."""
-    _commit_path(folder, group).unlink(missing_ok=True)
+    Store.of(folder).delete(commit_name(group))
 
 
-def sweep(folder: Path) -> list[Path]:
+def sweep(folder: str | Path) -> list[Path]:
     """Delete what an interrupted run left: temporary files, shards and parts without a commit.
 
     Only the one process that writes the folder may call this. Returns the deleted paths.
     """
-    groups = {commit.group for commit in list_commits(folder)}
-    wanted = {path for group in groups for path in _paths(folder, group)}
-    left = [*folder.rglob(f"*{TEMPORARY_SUFFIX}"), *folder.glob("*.tar")]
-    left += (folder / PARTS).glob("*.parquet")
-    stray = sorted(path for path in left if path not in wanted)
-    for path in stray:
-        logger.info("removing %s, which no commit names", path.name)
-        path.unlink()
-    return stray
+    store = Store.of(folder)
+    wanted = {name for commit in list_commits(folder) for name in commit.files}
+    left = [*store.files("", ".tar"), *store.files(PARTS, ".parquet")]
+    if store.local:
+        temporary = store.local.rglob(f"*{TEMPORARY_SUFFIX}")
+        left += [path.relative_to(store.local).as_posix() for path in temporary]
+    stray = sorted(name for name in left if name not in wanted)
+    for name in stray:
+        logger.info("removing %s, which no commit names", name)
+        store.delete(name)
+    return [store.path(name) for name in stray]
 
 
-def merge(folder: Path, schema: pa.Schema) -> int:
+def merge(folder: str | Path, schema: pa.Schema) -> int:
     """Write index.parquet and rejects.parquet from the committed parts; return the index rows."""
-    paths = [_paths(folder, commit.group) for commit in list_commits(folder)]
-    merge_tables(folder / REJECTS_NAME, [rejected for _, _, rejected in paths], REJECT_INDEX)
-    return merge_tables(folder / INDEX_NAME, [index for _, index, _ in paths], schema)
+    store, commits = Store.of(folder), list_commits(folder)
+    rejects = [store.path(commit.rejects) for commit in commits]
+    merge_tables(store.path(REJECTS_NAME), rejects, REJECT_INDEX)
+    index = [store.path(commit.index) for commit in commits]
+    return merge_tables(store.path(INDEX_NAME), index, schema)
 
 
-def verify(folder: Path) -> list[str]:
+def verify(folder: str | Path) -> list[str]:
     """Check every committed byte and return what is wrong, one line each; empty means good."""
-    return [line for commit in list_commits(folder) for line in _problems(folder, commit)]
+    store = Store.of(folder)
+    return [line for commit in list_commits(folder) for line in _problems(store, commit)]
 
 
-def _problems(folder: Path, commit: Commit) -> Iterator[str]:
-    shard, index, rejected = _paths(folder, commit.group)
-    expected = {index: commit.index_sha256, rejected: commit.rejects_sha256}
-    if commit.shard_sha256:
-        expected[shard] = commit.shard_sha256
+def _problems(store: Store, commit: Commit) -> Iterator[str]:
     broken = False
-    for path, sha256 in expected.items():
-        if not path.exists():
+    for name, sha256 in commit.files.items():
+        short = name.rpartition("/")[2]
+        if not store.exists(name):
             broken = True
-            yield f"{path.name} is missing"
-        elif sha256_file(path) != sha256:
+            yield f"{short} is missing"
+        elif sha256_file(store.path(name)) != sha256:
             broken = True
-            yield f"{path.name} does not have the committed sha256 {sha256[:12]}"
+            yield f"{short} does not have the committed sha256 {sha256[:12]}"
     if not broken:
-        yield from _index_problems(shard, index, commit)
+        yield from _index_problems(store, commit)
 
 
-def _index_problems(shard: Path, index: Path, commit: Commit) -> Iterator[str]:
-    rows = read_rows(index)
+def _index_problems(store: Store, commit: Commit) -> Iterator[str]:
+    rows = read_rows(store.path(commit.index))
     if tuple(str(row["key"]) for row in rows) != commit.keys:
-        yield f"{index.name} lists other keys than the commit"
+        yield f"{commit.stem}.parquet lists other keys than the commit"
     if not rows:
         return
-    with ShardReader(shard) as reader:
+    with ShardReader(store.path(commit.shard)) as reader:
         for row in rows:
             try:
                 reader.read(entry_of(row), verify=True)
@@ -187,20 +227,22 @@ def _index_problems(shard: Path, index: Path, commit: Commit) -> Iterator[str]:
                 yield str(error)
 
 
-def _parse(path: Path) -> Commit:
+def _parse(name: str, data: bytes) -> Commit:
+    short = name.rpartition("/")[2]
     fields = read_fields(
-        path.read_bytes(),
-        path.name,
+        data,
+        short,
         {
             **dict.fromkeys(("group", "fingerprint"), text),
             **dict.fromkeys(("shard_sha256", "index_sha256", "rejects_sha256"), text),
             "keys": sequence_of(text),
             "inputs": sequence_of(_input_state),
         },
+        later={"revision": integer},
     )
     commit = Commit(**fields)
-    if commit.group != path.stem:
-        raise ShardError(f"{path.name} is the commit of group {commit.group!r}")
+    if f"{commit.group}.json" != short:
+        raise ShardError(f"{short} is the commit of group {commit.group!r}")
     return commit
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from avatarmill.records.canonical import json_bytes, npy_bytes
+from avatarmill.records.store import open_file
 
 CHUNK_BYTES = 1 << 20
 
@@ -18,9 +19,9 @@ def sha256_bytes(data: bytes | memoryview) -> str:
 
 
 def sha256_file(path: Path) -> str:
-    """Return the sha256 of a file's bytes, read in chunks of 1 MiB."""
+    """Return the sha256 of a file's bytes, local or a URL, read in chunks of 1 MiB."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()

@@ -1,5 +1,7 @@
 """Parquet tables beside the shards: reproducible bytes, and rows that say where a sample lies."""
 
+import hashlib
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from avatarmill.records.atomic import atomic_writer
+from avatarmill.records.atomic import read_bytes, write_bytes
 from avatarmill.records.tarshard import Entry, Members
 
 LOCATION_FIELDS = (
@@ -56,36 +58,55 @@ def sorted_items(scores: Mapping[str, float]) -> list[tuple[str, float]]:
     return sorted((key, float(value)) for key, value in scores.items())
 
 
-def write_table(path: Path, rows: Sequence[Row], schema: pa.Schema) -> None:
-    """Write rows to Parquet: same rows, same bytes. Raises ValueError for unknown columns."""
+def write_table(path: Path, rows: Sequence[Row], schema: pa.Schema) -> str:
+    """Write rows to Parquet: same rows, same bytes; return their sha256.
+
+    Raises ValueError for unknown columns.
+    """
     for row in rows:
         if odd := row.keys() ^ set(schema.names):
             raise ValueError(f"{path.name}: unknown or missing columns {', '.join(sorted(odd))}")
-    save_table(path, pa.Table.from_pylist([dict(row) for row in rows], schema=schema))
+    return save_table(path, pa.Table.from_pylist([dict(row) for row in rows], schema=schema))
 
 
-def save_table(path: Path, table: pa.Table) -> None:
-    """Write a table with fixed settings: one row group, no file-level metadata of ours."""
-    with atomic_writer(path) as file:
-        pq.write_table(
-            table.replace_schema_metadata(None),
-            file,
-            compression="zstd",
-            compression_level=3,
-            row_group_size=max(1, table.num_rows),
-            write_statistics=True,
-        )
+def save_table(path: Path, table: pa.Table, *, row_group_size: int = 0) -> str:
+    """Write a table with fixed settings and no metadata of ours; return the sha256 of its bytes.
+
+    All rows are in one row group unless `row_group_size` says otherwise.
+    """
+    buffer = io.BytesIO()
+    pq.write_table(
+        table.replace_schema_metadata(None),
+        buffer,
+        compression="zstd",
+        compression_level=3,
+        row_group_size=row_group_size or max(1, table.num_rows),
+        write_statistics=True,
+    )
+    write_bytes(path, buffer.getvalue())
+    return hashlib.sha256(buffer.getbuffer()).hexdigest()
+
+
+def load_table(
+    path: Path, columns: Sequence[str] | None = None, schema: pa.Schema | None = None
+) -> pa.Table:
+    """Read a Parquet table, local or a URL; columns that `schema` has and the file lacks are null.
+
+    Raises FileNotFoundError.
+    """
+    place = pa.BufferReader(read_bytes(path))
+    return pq.read_table(place, columns=None if columns is None else [*columns], schema=schema)
 
 
 def read_rows(path: Path) -> list[dict[str, object]]:
     """Return the rows of a Parquet table as dicts; maps come back as lists of pairs."""
-    rows: list[dict[str, object]] = pq.read_table(path).to_pylist()
+    rows: list[dict[str, object]] = load_table(path).to_pylist()
     return rows
 
 
 def merge_tables(path: Path, parts: Iterable[Path], schema: pa.Schema) -> int:
     """Concatenate `parts` in the given order into `path` and return the number of rows."""
-    tables = [pq.read_table(part, schema=schema) for part in parts]
+    tables = [load_table(part, schema=schema) for part in parts]
     merged = pa.concat_tables([schema.empty_table(), *tables])
     save_table(path, merged)
     return int(merged.num_rows)

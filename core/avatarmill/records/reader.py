@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from avatarmill.records.clip import Clip, clip_from_members
-from avatarmill.records.commit import PARTS, Commit, list_commits
+from avatarmill.records.commit import Commit, list_commits
 from avatarmill.records.index import entry_of, read_rows
+from avatarmill.records.store import Store
 from avatarmill.records.tarshard import Members, ShardReader
 from avatarmill.records.token import TokenSample, token_from_members
 from avatarmill.records.tombstones import buried
@@ -17,7 +18,7 @@ def samples_in(folder: Path) -> Iterator[tuple[str, Members]]:
     Files without a commit and samples of forgotten sources are not seen. Raises
     FileNotFoundError when `folder` does not exist and ShardError where a shard is damaged.
     """
-    if not folder.is_dir():
+    if not Store.of(folder).exists():
         raise FileNotFoundError(f"{folder} is not a folder of shards")
     hidden = buried(folder)
     for commit in list_commits(folder):
@@ -29,7 +30,7 @@ def group_samples(
     folder: Path, commit: Commit, hidden: frozenset[str] = frozenset()
 ) -> Iterator[tuple[str, Members]]:
     """Yield (key, members) of one committed group, less the sources in `hidden`."""
-    rows = read_rows(folder / PARTS / f"{commit.group}.parquet")
+    rows = read_rows(folder / commit.index)
     with ShardReader(folder / commit.shard) as reader:
         for row in rows:
             if str(row["source_sha256"]) not in hidden:

@@ -52,10 +52,10 @@ class RejectRow:
             raise ValueError(f"reason is {self.reason!r}, expected lower_case words")
 
 
-def write_rejects(path: Path, rows: Iterable[RejectRow]) -> None:
-    """Write rejections in order of source, time, level and reason: same rows, same bytes."""
+def write_rejects(path: Path, rows: Iterable[RejectRow]) -> str:
+    """Write rejections in order of source, time, level and reason; return the table's sha256."""
     ordered = sorted(rows, key=_order)
-    write_table(path, [_row(row) for row in ordered], REJECT_INDEX)
+    return write_table(path, [_row(row) for row in ordered], REJECT_INDEX)
 
 
 def _order(row: RejectRow) -> tuple[str, str, float, str, str, str]:

@@ -1,4 +1,4 @@
-"""Deterministic WebDataset tars: one fixed byte layout, written atomically, read through mmap."""
+"""Deterministic WebDataset tars: one fixed byte layout, written atomically, read at any place."""
 
 import hashlib
 import mmap
@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from avatarmill.records.atomic import atomic_writer
+from avatarmill.records.store import Store, store_and_name
 
 BLOCK = 512
 ZERO_BLOCK = bytes(BLOCK)
@@ -128,16 +129,54 @@ def read_tar(path: Path) -> Iterator[tuple[str, Members]]:
                 yield key, members
 
 
+class RemoteBytes:
+    """The bytes of an object, sliced like a memory map; each miss is one range request."""
+
+    WINDOW = 4 << 20
+    """Fetched at least, so that headers and small members do not cost a request each."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store, self._name = store, name
+        self._size = store.size(name)
+        self._start, self._window = 0, b""
+
+    def __len__(self) -> int:
+        """Return the size of the object."""
+        return self._size
+
+    def __getitem__(self, part: slice) -> bytes:
+        """Return the bytes of a slice with a start, a stop and no step."""
+        start, stop = part.start, min(part.stop, self._size)
+        if start < self._start or stop > self._start + len(self._window):
+            self.fetch(start, max(stop, start + self.WINDOW))
+        return self._window[start - self._start : stop - self._start]
+
+    def fetch(self, start: int, stop: int) -> None:
+        """Hold bytes [start, stop), by one request unless they are held."""
+        stop = min(stop, self._size)
+        if start < self._start or stop > self._start + len(self._window):
+            self._window = self._store.read_range(self._name, start, stop)
+            self._start = start
+
+    def close(self) -> None:
+        """Drop what is held."""
+        self._window = b""
+
+
 class ShardReader:
-    """Random access to the samples of one shard through a memory map."""
+    """Random access to the samples of one shard: a memory map, or range requests to a store."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            if size == 0:
-                raise ShardError(f"{path.name} is empty")
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._map: mmap.mmap | RemoteBytes
+        store, name = store_and_name(path)
+        if store.size(name) == 0:
+            raise ShardError(f"{path.name} is empty")
+        if store.local is None:
+            self._map = RemoteBytes(store, name)
+        else:
+            with path.open("rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
     def __enter__(self) -> Self:
         return self
@@ -163,8 +202,11 @@ class ShardReader:
 
         Raises ShardError when the bytes there are not that sample.
         """
+        if isinstance(self._map, RemoteBytes):
+            # The next header is looked at too, to see where the sample ends.
+            self._map.fetch(entry.offset, entry.offset + entry.length + BLOCK)
         if verify:
-            blob = self._map[entry.offset : entry.offset + entry.length]
+            blob = self.raw(entry)
             if hashlib.sha256(blob).hexdigest() != entry.sha256:
                 raise ShardError(f"{self.path.name}: sha256 of {entry.key} is not the index's")
         key, members, end = self.sample_at(entry.offset)
@@ -174,6 +216,10 @@ class ShardReader:
                 f"{entry.offset}, found {key or 'nothing'} ({end - entry.offset} bytes)"
             )
         return members
+
+    def raw(self, entry: Entry) -> bytes:
+        """Return the tar bytes of one indexed sample, unchecked."""
+        return self._map[entry.offset : entry.offset + entry.length]
 
     def sample_at(self, offset: int) -> tuple[str, Members, int]:
         """Return (key, members, end offset) of the sample at `offset`; key "" at the end."""
