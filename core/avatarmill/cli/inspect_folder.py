@@ -88,7 +88,7 @@ def _commits(folder: Path, section: Section) -> list[Commit]:
 
 def _part(folder: Path, commit: Commit, section: Section) -> list[Row]:
     """Index rows of one group; none where they cannot be read."""
-    path = folder / PARTS / f"{commit.group}.parquet"
+    path = folder / PARTS / f"{Path(commit.shard).stem}.parquet"
     try:
         return list(read_rows(path))
     except (OSError, pa.ArrowInvalid) as error:

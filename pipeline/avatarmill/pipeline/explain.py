@@ -65,7 +65,7 @@ def locate(folder: Path, key: str) -> Located | None:
     if group is None:
         _refuse_forgotten(folder, key)
         return None
-    part = folder / PARTS / f"{group.group}.parquet"
+    part = folder / PARTS / f"{Path(group.shard).stem}.parquet"
     row = next(row for row in read_rows(part) if row["key"] == key)
     if str(row["source_sha256"]) in buried(folder):
         _refuse_forgotten(folder, key)
