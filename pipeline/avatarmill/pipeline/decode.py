@@ -1,8 +1,11 @@
 """Decoding one shot with ffmpeg as a supervised child: chosen rate and size, exact frame times."""
 
+import functools
 import re
+import secrets
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any, Literal, get_args
 
 import ffmpeg
 import imageio_ffmpeg
@@ -12,11 +15,17 @@ from numpy.typing import NDArray
 from avatarmill.pipeline.children.command import CommandResult, run_command
 from avatarmill.pipeline.children.supervise import ChildFailure
 from avatarmill.pipeline.probe import FORMATS
+from avatarmill.pipeline.regular import NotRegularError, open_regular
 from avatarmill.pipeline.types import Frames, Probe, Reason, Reject, Shot
 
-_TIME_BASE = re.compile(r"\[Parsed_showinfo\S* @ \S+\] \[info\] config in time_base: (\d+)/(\d+)")
-_FRAME = re.compile(r"\[Parsed_showinfo\S* @ \S+\] \[info\] n: *\d+ pts: *(-?\d+)")
-_ERROR = re.compile(r"\[(?:error|fatal|panic)\] ([^\n]+)")
+Deinterlacer = Literal["bwdif", "yadif", "none"]
+
+# Whole lines: what a file says of itself is printed in the middle of lines or after spaces.
+_ERROR = re.compile(r"^(?:\[[^\]\n]*@ 0x[^\]\n]*\] )*\[(?:error|fatal|panic)\] ([^\n]+)", re.M)
+_WORD = re.compile(r"[a-z0-9_]*")
+_DEVICE = re.compile(r"[A-Za-z0-9/:._-]*")
+_DEVICE_SECONDS = 60.0
+_GLOBAL = "-hide_banner -nostdin -nostats -xerror -loglevel level+info -filter_threads 1".split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,39 +40,86 @@ class DecodeConfig:
     """Shots that give fewer are TOO_SHORT."""
     threads: int = 1
     """Decoder threads. Fixed, so that results do not depend on the machine."""
+    deinterlace: Deinterlacer = "bwdif"
+    """ffmpeg's filter for frames woven of two fields; the first field's instant is kept."""
     hwaccel: str = ""
-    """ffmpeg's -hwaccel, for example 'cuda' or 'vaapi'; empty for software."""
+    """ffmpeg's -hwaccel, for example 'cuda' or 'vaapi'; empty for software. Pixels may differ in
+    the last bit, so one run should use one kind."""
+    hwaccel_device: str = ""
+    """Which device, for example '0' or '/dev/dri/renderD128'; empty for the first."""
     deadline_base_seconds: float = 30.0
     deadline_per_second: float = 6.0
     """Deadline of a shot: the base, and this much for each second of it."""
     memory_limit_bytes: int = 2 << 30
+    """Resident memory of ffmpeg."""
+    max_frames_bytes: int = 4 << 30
+    """Memory for the frames of one shot; more is TOO_LARGE."""
+    max_pixels: int = 8192 * 4320
+    """Pixels of a source frame, should one in the middle be larger than the first."""
 
     def __post_init__(self) -> None:
-        for name in ("fps", "max_side", "min_frames", "threads", "memory_limit_bytes"):
+        positive = (
+            "fps max_side min_frames threads memory_limit_bytes max_frames_bytes max_pixels".split()
+        )
+        for name in positive:
             if getattr(self, name) <= 0:
                 raise ValueError(f"DecodeConfig.{name} is {getattr(self, name)}, must be positive")
+        if self.deinterlace not in get_args(Deinterlacer):
+            raise ValueError(
+                f"DecodeConfig.deinterlace is {self.deinterlace!r}, allowed: "
+                f"{', '.join(get_args(Deinterlacer))}"
+            )
+        if not _WORD.fullmatch(self.hwaccel):
+            raise ValueError(
+                f"DecodeConfig.hwaccel is {self.hwaccel!r}, must be a name that "
+                "`ffmpeg -hwaccels` lists, or empty"
+            )
+        if not _DEVICE.fullmatch(self.hwaccel_device):
+            raise ValueError(
+                f"DecodeConfig.hwaccel_device is {self.hwaccel_device!r}, must be a number or a "
+                "device path"
+            )
+        if self.hwaccel_device and not self.hwaccel:
+            raise ValueError("DecodeConfig.hwaccel_device needs hwaccel to be set")
 
 
 def decode(path: str, probe: Probe, shot: Shot, config: DecodeConfig) -> Frames | Reject:
     """RGB frames of [shot.start, shot.stop), upright, with square pixels and their exact times.
 
-    Rejects: TOO_SHORT, TRUNCATED when ffmpeg reports an error or an incomplete frame, and the
-    child's TIMED_OUT, CRASHED, OUT_OF_MEMORY.
+    Rejects: TOO_SHORT, TOO_LARGE when the frames would need too much memory, TRUNCATED when ffmpeg
+    reports an error or an incomplete frame, FORBIDDEN_FORMAT when the path is no file any more,
+    and the child's TIMED_OUT, CRASHED, OUT_OF_MEMORY.
+
+    Raises:
+        ValueError: `config.hwaccel` does not work on this machine.
     """
+    if config.hwaccel:
+        check_device(config.hwaccel, config.hwaccel_device)
     width, height = output_size(probe.width, probe.height, config.max_side)
     seconds = shot.stop_seconds - shot.start_seconds
-    # One frame more than the rate asks for, and room for sources with uneven times.
-    most = 2 * int(np.ceil(seconds * max(config.fps, 1))) + 8
+    expected = int(np.ceil(seconds * min(config.fps, probe.fps or 25))) + 2
+    # Room for sources with uneven times.
+    expected_bytes, most = expected * width * height * 3, 2 * expected + 8
+    if expected_bytes > config.max_frames_bytes:
+        size = f"{expected} frames of {width}x{height}, limit {config.max_frames_bytes} bytes"
+        return _at(Reject(Reason.TOO_LARGE, size, "decode"), shot)
+    token = f"showinfo@{secrets.token_hex(8)}"
     try:
-        result = run_command(
-            _command(path, probe, shot, config, (width, height)),
-            deadline_seconds=config.deadline_base_seconds + config.deadline_per_second * seconds,
-            memory_limit_bytes=config.memory_limit_bytes,
-            max_output_bytes=most * width * height * 3,
-        )
+        with open_regular(path) as source:
+            result = run_command(
+                decode_command(probe, shot, config, (width, height), showinfo=token),
+                deadline_seconds=config.deadline_base_seconds
+                + config.deadline_per_second * seconds,
+                memory_limit_bytes=config.memory_limit_bytes,
+                max_output_bytes=most * width * height * 3,
+                expected_output_bytes=expected_bytes,
+                stdin=source.fileno(),
+            )
     except ChildFailure as failure:
         return _at(failure.reject("decode"), shot)
-    frames = _frames(result, width, height)
+    except NotRegularError as error:
+        return _at(Reject(Reason.FORBIDDEN_FORMAT, str(error), "decode"), shot)
+    frames = _frames(result, width, height, token)
     if isinstance(frames, Reject):
         return _at(frames, shot)
     if len(frames.images) < config.min_frames:
@@ -82,42 +138,93 @@ def output_size(width: int, height: int, max_side: int) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _command(
-    path: str, probe: Probe, shot: Shot, config: DecodeConfig, size: tuple[int, int]
+@functools.cache
+def check_device(hwaccel: str, device: str) -> None:
+    """Opens a decoding device once a process.
+
+    Raises:
+        ValueError: it does not open, with ffmpeg's reason.
+    """
+    name = f"{hwaccel}:{device}" if device else hwaccel
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), *_GLOBAL, "-init_hw_device", name]
+    command += "-f lavfi -i nullsrc=s=16x16 -frames:v 1 -f null -".split()
+    limits = {"memory_limit_bytes": 2 << 30, "max_output_bytes": 1 << 20}
+    try:
+        result = run_command(command, deadline_seconds=_DEVICE_SECONDS, **limits)
+        if result.status == 0:
+            return
+        said = [match.group(1).strip() for match in _ERROR.finditer(result.stderr)]
+        why = "; ".join(said[:3]) or f"ffmpeg ended with status {result.status}"
+    except ChildFailure as failure:
+        why = str(failure)
+    raise ValueError(
+        f"DecodeConfig.hwaccel {name!r} does not work on this machine: {why}. Leave it empty to "
+        "decode in software"
+    )
+
+
+def decode_command(
+    probe: Probe, shot: Shot, config: DecodeConfig, size: tuple[int, int], *, showinfo: str
 ) -> list[str]:
+    """ffmpeg's command line, raw RGB to standard output.
+
+    ffmpeg gets the file as its standard input and no protocol that opens anything else: it knows
+    no path. `showinfo` is the instance name of the filter that prints frame times, a secret of
+    this run, so that nothing in the file can pretend to be such a line.
+    """
     frame = 1 / (probe.fps or 25)
     # A quarter of a frame early at both ends: the bounds are times of frames, and rounding to the
     # stream's time base must not move a frame across them.
     start, stop = shot.start_seconds - frame / 4, shot.stop_seconds - frame / 4
-    options = {"hwaccel": config.hwaccel} if config.hwaccel else {}
+    woven = probe.interlaced_frames > 0 and config.deinterlace != "none"
+    options = _hardware_options(config)
     if start - _seek_slack(probe) > probe.start_seconds:
         options["ss"] = f"{start - _seek_slack(probe):.6f}"
-    source = ffmpeg.input(
-        "file:" + path,
-        protocol_whitelist="file,pipe",
+    if woven:
+        # ffmpeg turns pictures before it filters, and rows of fields would become columns.
+        options["noautorotate"] = None
+    stream = ffmpeg.input(
+        "fd:",
+        protocol_whitelist="fd",
         format_whitelist=FORMATS,
         err_detect="explode",
+        max_pixels=config.max_pixels,
         threads=config.threads,
         seek_timestamp=1,
         copyts=None,
         **options,
-    ).video
+    ).video.filter("trim", start=f"{start:.6f}", end=f"{stop:.6f}")
+    if woven:
+        stream = stream.filter(config.deinterlace, mode="send_frame", deint="interlaced")
+        for name, arguments in _UPRIGHT[probe.rotation % 360]:
+            stream = stream.filter(name, *arguments)
     # More than half a frame of tolerance: the step is a whole number of frames nearest to the rate.
     step = 1 / config.fps - 0.6 * frame
     stream = (
-        source.filter("trim", start=f"{start:.6f}", end=f"{stop:.6f}")
-        .filter("select", f"isnan(prev_selected_t)+gte(t-prev_selected_t,{step:.6f})")
+        stream.filter("select", f"isnan(prev_selected_t)+gte(t-prev_selected_t,{step:.6f})")
         .filter("scale", *size, flags="area+accurate_rnd+full_chroma_int")
         .filter("setsar", 1)
-        .filter("showinfo", checksum=0)
+        .filter(showinfo, checksum=0)
     )
     output = ffmpeg.output(
         stream, "pipe:", format="rawvideo", pix_fmt="rgb24", fps_mode="passthrough", an=None
-    ).global_args(
-        *"-hide_banner -nostdin -nostats -xerror -loglevel level+info -filter_threads 1".split()
-    )
+    ).global_args(*_GLOBAL)
     command: list[str] = output.compile(cmd=imageio_ffmpeg.get_ffmpeg_exe())
     return command
+
+
+_UPRIGHT: dict[int, tuple[tuple[str, tuple[str, ...]], ...]] = {
+    0: (),
+    90: (("transpose", ("cclock",)),),
+    180: (("hflip", ()), ("vflip", ())),
+    270: (("transpose", ("clock",)),),
+}
+"""Filters that turn a picture counter-clockwise by so many degrees."""
+
+
+def _hardware_options(config: DecodeConfig) -> dict[str, Any]:
+    options = {"hwaccel": config.hwaccel, "hwaccel_device": config.hwaccel_device}
+    return {name: value for name, value in options.items() if value}
 
 
 def _seek_slack(probe: Probe) -> float:
@@ -125,28 +232,29 @@ def _seek_slack(probe: Probe) -> float:
     return 10.0 if probe.format == "mpegts" else 0.0
 
 
-def _frames(result: CommandResult, width: int, height: int) -> Frames | Reject:
+def _frames(result: CommandResult, width: int, height: int, showinfo: str) -> Frames | Reject:
     """Pairs the raw frames with the times that `showinfo` printed."""
     error = _ERROR.search(result.stderr)
     if result.status != 0 or error is not None:
         text = error.group(1) if error else f"ffmpeg ended with status {result.status}"
         return Reject(Reason.TRUNCATED, text[:300], "decode")
-    images = np.frombuffer(result.output, np.uint8)
-    count, rest = divmod(images.size, width * height * 3)
-    pts = _times(result.stderr)
+    count, rest = divmod(result.output.size, width * height * 3)
+    pts = _times(result.stderr, showinfo)
     if rest or count != len(pts):
         evidence = f"{count} frames and {rest} bytes for {len(pts)} frame times"
         return Reject(Reason.TRUNCATED, evidence, "decode")
-    return Frames(images.reshape(count, height, width, 3), pts)
+    return Frames(result.output.reshape(count, height, width, 3), pts)
 
 
-def _times(stderr: str) -> NDArray[np.float64]:
+def _times(stderr: str, showinfo: str) -> NDArray[np.float64]:
     """Exact times in seconds; showinfo's own `pts_time` is rounded to six digits."""
-    base = _TIME_BASE.search(stderr)
+    line = rf"^\[{re.escape(showinfo)} @ [^\]]*\] \[info\] "
+    base = re.search(line + r"config in time_base: (\d+)/(\d+)", stderr, re.M)
     if base is None:
         return np.empty(0, np.float64)
     tick = Fraction(int(base.group(1)), int(base.group(2)))
-    return np.array([float(int(pts) * tick) for pts in _FRAME.findall(stderr)], np.float64)
+    found = re.findall(line + r"n: *\d+ pts: *(-?\d+)", stderr, re.M)
+    return np.array([float(int(pts) * tick) for pts in found], np.float64)
 
 
 def _at(reject: Reject, shot: Shot) -> Reject:

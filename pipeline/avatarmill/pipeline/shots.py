@@ -1,6 +1,6 @@
 """One strict pass over a file: every frame decodes or the file is rejected; cuts on the way."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +85,7 @@ def scan(
         return broken
     shots = spans(pts, reply.arrays["transitions"], probe.fps, config.longest_seconds)
     signature = Signature(reply.arrays["strip"], float(reply.values["strip_rate"]))
+    probe = replace(probe, interlaced_frames=int(reply.values["interlaced"]))
     return Scan(probe, tuple(shots), signature)
 
 

@@ -4,6 +4,7 @@ import struct
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from avatarmill.pipeline.regular import NotRegularError, open_regular
 from avatarmill.pipeline.types import Reason, Reject
 
 Container = Literal["iso", "matroska", "avi", "mpegts"]
@@ -17,9 +18,14 @@ def sniff(path: str | Path) -> Container | Reject:
     """The container family by magic bytes, after checks that need no decoder.
 
     Rejects empty files, everything outside the whitelist (texts, playlists and concat scripts
-    whatever their name, images), and ISO or AVI files whose own sizes reach past their end.
+    whatever their name, images, pipes and devices), and ISO or AVI files whose own sizes reach past
+    their end.
     """
-    with Path(path).open("rb") as stream:
+    try:
+        opened = open_regular(path)
+    except NotRegularError as error:
+        return Reject(Reason.FORBIDDEN_FORMAT, str(error), "probe")
+    with opened as stream:
         head = stream.read(1024)
         size = stream.seek(0, 2)
         if not head:

@@ -17,6 +17,17 @@ Bytes = NDArray[np.uint8]
 class Reason(StrEnum):
     """Why an input, a shot or a track is not kept: the closed list of the reject table."""
 
+    NOT_FOUND = "not_found"
+    """The listed file, page or object is not there."""
+    ACCESS_DENIED = "access_denied"
+    FORBIDDEN_ADDRESS = "forbidden_address"
+    """The URL, or one it redirects to, leads to an address that may not be fetched from."""
+    UNREACHABLE = "unreachable"
+    """All attempts to fetch it failed."""
+    SOURCE_CHANGED = "source_changed"
+    """Fetched again, it had other bytes than those that were scanned."""
+    FORGOTTEN = "forgotten"
+    """Somebody asked for it to be taken out, and for it to stay out."""
     EMPTY_FILE = "empty_file"
     FORBIDDEN_FORMAT = "forbidden_format"
     """Not one of the whitelisted containers: text, playlists, concat scripts, images."""
@@ -37,6 +48,14 @@ class Reason(StrEnum):
     MASK_DISAGREES = "mask_disagrees"
     FIT_DIVERGED = "fit_diverged"
     BLURRED = "blurred"
+    BADLY_EXPOSED = "badly_exposed"
+    """Too dark, or burnt out."""
+    TRUNCATED_PERSON = "truncated_person"
+    """Too little of the body is inside the image."""
+    OCCLUDED = "occluded"
+    """Something stands in front of too much of the person."""
+    OVERLAID = "overlaid"
+    """Burnt-in text lies over the person."""
     TIMED_OUT = "timed_out"
     OUT_OF_MEMORY = "out_of_memory"
     CRASHED = "crashed"
@@ -88,6 +107,8 @@ class Probe:
     start_seconds: float
     stream: int = 0
     """Index of the video stream among all streams of the container."""
+    interlaced_frames: int = 0
+    """Frames woven of two instants, as counted by the pass over the whole file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,11 @@
 """The child that opens video files with PyAV: declared facts, and one pass over all frames.
 
-No container outside the whitelist is opened, no protocol but `file` is followed: a text that is a
-concat script or a playlist would make the demuxer read other files.
+No container outside the whitelist is opened, and no protocol but the descriptor of the one file
+exists for the demuxer: a text that is a concat script or a playlist would make it read other files.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import av
@@ -15,6 +17,7 @@ from av.video.stream import VideoStream
 from avatarmill.pipeline.children.protocol import Message, serve
 from avatarmill.pipeline.children.strip import Strip
 from avatarmill.pipeline.children.transitions import TransitionDetector
+from avatarmill.pipeline.regular import open_regular
 
 _SCAN_SIDE = 160
 """Longer side of the frames that shot detection sees, pixels."""
@@ -41,11 +44,12 @@ def scan(request: Message) -> Message:
 
     Replies with `pts_seconds` [F] float64, `transitions` [C, 2] int64 (rows [begin, end) that
     belong to no shot, begin == end for a cut), the counts `expected` (declared frames, 0 =
-    unknown), `discarded`, `corrupt`, `error` (text of the first error, empty if clean), and
-    `strip` [n, 16, 16] uint8 with `strip_rate`, pictures a second (`strip.py`).
+    unknown), `discarded`, `corrupt` and `interlaced`, `error` (text of the first error, empty if
+    clean), and `strip` [n, 16, 16] uint8 with `strip_rate`, pictures a second (`strip.py`).
     """
     pts: list[float] = []
-    counts: dict[str, Any] = {"expected": 0, "discarded": 0, "corrupt": 0, "error": ""}
+    counts: dict[str, Any] = dict.fromkeys(("expected", "discarded", "corrupt", "interlaced"), 0)
+    counts["error"] = ""
     detector = TransitionDetector(
         float(request.values["fps"]),
         strength=float(request.values["unlikeness"]),
@@ -56,7 +60,7 @@ def scan(request: Message) -> Message:
         with _open(request) as container:
             stream = container.streams.video[0]
             # A concealed error is an error: no frame of a broken file may pass as good.
-            stream.codec_context.options = {"err_detect": "explode"}
+            stream.codec_context.options = {**_limits(request), "err_detect": "explode"}
             stream.codec_context.thread_count = _THREADS
             counts["expected"] = _expected_frames(stream)
             for packet in container.demux(stream):
@@ -64,6 +68,7 @@ def scan(request: Message) -> Message:
                 counts["corrupt"] += packet.is_corrupt
                 for frame in packet.decode():
                     counts["corrupt"] += frame.is_corrupt
+                    counts["interlaced"] += frame.interlaced_frame
                     pts.append(float(frame.time))
                     small = _small(frame)
                     detector.push(small)
@@ -75,15 +80,25 @@ def scan(request: Message) -> Message:
     return Message(counts, {**arrays, "strip": pictures})
 
 
-def _open(request: Message) -> InputContainer:
-    options = {
-        "protocol_whitelist": "file,pipe",
-        "format_whitelist": str(request.values["formats"]),
-        "max_pixels": str(request.values["max_pixels"]),
-    }
-    # The prefix keeps a colon in a file's name from being read as a protocol.
-    container: InputContainer = av.open("file:" + str(request.values["path"]), options=options)
-    return container
+@contextlib.contextmanager
+def _open(request: Message) -> Iterator[InputContainer]:
+    limits = _limits(request)
+    with open_regular(str(request.values["path"])) as file:
+        options = {
+            **limits,
+            "fd": str(file.fileno()),
+            "protocol_whitelist": "fd",
+            "format_whitelist": str(request.values["formats"]),
+        }
+        # Titles need not be UTF-8.
+        with av.open("fd:", options=options, metadata_errors="replace") as container:
+            for stream in container.streams.video:
+                stream.codec_context.options = limits
+            yield container
+
+
+def _limits(request: Message) -> dict[str, str]:
+    return {"max_pixels": str(request.values["max_pixels"])}
 
 
 def _facts(container: InputContainer, stream: VideoStream) -> dict[str, Any]:
