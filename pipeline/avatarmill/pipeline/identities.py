@@ -14,8 +14,7 @@ from scipy.optimize import linear_sum_assignment
 
 from avatarmill.pipeline.appearance import Appearance, difference
 from avatarmill.pipeline.figures import Array, Figure, similarity
-from avatarmill.pipeline.tracking import UNKNOWN_LOOK, misfit
-from avatarmill.pipeline.trails import Trail, close_rows, place_at
+from avatarmill.pipeline.trails import UNKNOWN_LOOK, Trail, close_rows, misfit, place_at
 
 _LIMIT = 3.0
 """Misfit above which two pieces are two people."""

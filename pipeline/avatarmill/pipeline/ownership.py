@@ -27,6 +27,8 @@ _NEAR = 0.08
 """Distance from the flesh, in body sizes, that speaks as loud as a colour e times as likely."""
 _COLOUR_FLOOR = 0.003
 _COLOUR_LIMIT = 3.0
+_ABSENT = -1.5
+"""Preference below which a pixel is left to somebody who is not there to claim it."""
 _POINTS = np.array([0, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28])
 
 
@@ -45,6 +47,29 @@ def share_pixels(
         for j in range(i + 1, len(shared)):
             _divide(image, (first, shared[j]), (looks[i], looks[j]))
     return shared
+
+
+def own_pixels(
+    image: Bytes, figure: Figure, look: Appearance, absent: Appearance
+) -> NDArray[np.bool_]:
+    """[h, w] where the mask of a figure is its own, rather than of somebody who is near, but was
+    not found in this frame.
+
+    Args:
+        image: [H, W, 3].
+        figure: in it.
+        look: the figure's appearance over the shot.
+        absent: appearance of the other.
+    """
+    window = figure.window()
+    claimed: NDArray[np.bool_] = figure.mask > _CLAIMED
+    if not claimed.any():
+        return claimed
+    step = max(1, -(-max(claimed.shape) // _SIDE))
+    small = np.ascontiguousarray(image[window][::step, ::step])
+    score = _colour_preference(small, (look, absent))
+    score -= _flesh_distance(figure, np.array(figure.corner), step, small.shape) / _NEAR
+    return claimed & (_enlarged(score, claimed.shape) > _ABSENT)
 
 
 def hidden_share(figure: Figure, others: Sequence[Figure]) -> float:
@@ -104,8 +129,12 @@ def _preference(
     score = _colour_preference(small, looks)
     for figure, sign in zip(pair, (-1, 1), strict=True):
         score += sign * _flesh_distance(figure, corner, step, small.shape) / _NEAR
+    return _enlarged(score, image.shape)
+
+
+def _enlarged(score: Float, shape: tuple[int, ...]) -> Float:
     smooth = cv2.GaussianBlur(score, (0, 0), 1.5)
-    large: Float = cv2.resize(smooth, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    large: Float = cv2.resize(smooth, shape[1::-1], interpolation=cv2.INTER_LINEAR)
     return large
 
 

@@ -13,15 +13,22 @@ from avatarmill.pipeline.children.supervise import Child, ChildTimeout
 from avatarmill.pipeline.figures import Array, Detection, Figure
 from avatarmill.pipeline.types import Bytes, Landmarks
 
+Window = tuple[int, int, int, int]
+"""x0, y0, x1, y1 in pixels of the frame."""
+
 
 class Sight(Protocol):
     """Detection in, and following through, the frames of one shot."""
 
-    def detect(self, row: int, window: tuple[int, int, int, int]) -> list[Detection]:
-        """Everybody in a window (x0, y0, x1, y1) of a frame, the most certain first."""
+    def detect(self, row: int, window: Window, picture: Bytes | None = None) -> list[Detection]:
+        """Everybody in a window of a frame, the most certain first; `picture` [h, w, 3] is looked
+        at instead of the window's own pixels."""
 
-    def follow(self, slot: int, row: int, region: Array, *, fresh: bool) -> Figure | None:
-        """The person in a region of a frame; `fresh` starts another person in the slot."""
+    def follow(
+        self, slot: int, row: int, region: Array, *, fresh: bool, picture: Bytes | None = None
+    ) -> Figure | None:
+        """The person in a region of a frame; `fresh` starts another person in the slot; `picture`
+        [H, W, 3] is looked at instead of the frame."""
 
 
 class MediaPipeSight:
@@ -39,17 +46,20 @@ class MediaPipeSight:
         self._end = time.monotonic() + deadline_seconds
         self._call({"call": "open", **settings}, images=images)
 
-    def detect(self, row: int, window: tuple[int, int, int, int]) -> list[Detection]:
+    def detect(self, row: int, window: Window, picture: Bytes | None = None) -> list[Detection]:
         """See `Sight`."""
         box = np.array(window, np.int64)
-        found = self._call({"call": "detect", "row": row}, window=box).arrays
+        values = {"call": "detect", "row": row}
+        found = self._call(values, window=box, **_pictured(picture)).arrays
         rows = zip(found["scores"], found["regions"], found["torsos"], strict=True)
         return [Detection(float(score), region, torso) for score, region, torso in rows]
 
-    def follow(self, slot: int, row: int, region: Array, *, fresh: bool) -> Figure | None:
+    def follow(
+        self, slot: int, row: int, region: Array, *, fresh: bool, picture: Bytes | None = None
+    ) -> Figure | None:
         """See `Sight`."""
         values = {"call": "follow", "slot": slot, "row": row, "fresh": fresh}
-        reply = self._call(values, region=region)
+        reply = self._call(values, region=region, **_pictured(picture))
         if not reply.values["found"]:
             return None
         found = reply.arrays
@@ -73,7 +83,11 @@ class MediaPipeSight:
         return self._child.call(Message(values, arrays), deadline_seconds=left)
 
 
-def tiles(width: int, height: int) -> Sequence[tuple[int, int, int, int]]:
+def _pictured(picture: Bytes | None) -> dict[str, Bytes]:
+    return {} if picture is None else {"picture": picture}
+
+
+def tiles(width: int, height: int) -> Sequence[Window]:
     """Overlapping squares of the shorter side that cover an oblong frame; none for a square one.
 
     The detector sees a frame at 224 pixels: in a tile, people may be smaller.

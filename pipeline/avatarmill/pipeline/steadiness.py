@@ -25,6 +25,10 @@ _LIMBS = np.array(
 """Rows 0-4 are of the left side, 5-9 their mirror images, 10-11 across."""
 _VISIBLE = 0.5
 _MOSTLY = 0.5
+_EARS = (7, 8)
+_FRONTAL = 0.12
+"""Distance of the ears, in body sizes, from which a head is seen from the front: profiles have
+0.03-0.06, faces from 0.2."""
 _OWN_FACE = 0.35
 """Distance of a face, in body sizes, above which it is somebody else's and says nothing."""
 
@@ -38,8 +42,8 @@ class Steadiness:
     limb_asymmetry: float
     """Median relative difference of left and right limbs in 3D, visible ones."""
     face_distance: float
-    """Median distance of the face mesh's nose from the body's, in body sizes; 0 where most frames
-    have no face: the few that a profile gives by chance say nothing."""
+    """Median distance of the face mesh's nose from the body's, in body sizes, over frames that show
+    the head from the front; 0 unless these are half of all: the mesh of a profile is guesswork."""
     plane_residual: float
     """Median distance of 3D landmarks, projected flat, from the 2D ones, in body sizes."""
     mask_support: float
@@ -82,7 +86,8 @@ def face_distance(landmarks: Landmarks, size: NDArray[np.float32]) -> NDArray[np
 
 def _face_distance(landmarks: Landmarks, size: NDArray[np.float32]) -> float:
     distance = face_distance(landmarks, size)
-    own = distance[distance < _OWN_FACE]
+    ears = np.linalg.norm(np.diff(landmarks.body[:, _EARS, :2], axis=1)[:, 0], axis=-1)
+    own = distance[(distance < _OWN_FACE) & (ears > _FRONTAL * size)]
     return _median(own) if len(own) >= _MOSTLY * len(distance) else 0.0
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from avatarmill.pipeline.appearance import difference, look_at
+from avatarmill.pipeline.appearance import Appearance, difference, look_at
 from avatarmill.pipeline.figures import (
     Array,
     Detection,
@@ -21,9 +21,10 @@ from avatarmill.pipeline.figures import (
     shoulder_distance,
     similarity,
 )
-from avatarmill.pipeline.sight import Sight, tiles
+from avatarmill.pipeline.missing import Missing, looks_like, missing_people, painted
+from avatarmill.pipeline.sight import Sight, Window, tiles
 from avatarmill.pipeline.steadiness import core_motion
-from avatarmill.pipeline.trails import CLOSE, Trail, place_at
+from avatarmill.pipeline.trails import CLOSE, Trail, misfit, place_at
 from avatarmill.pipeline.types import Bytes
 
 
@@ -35,8 +36,8 @@ class TrackingConfig:
     """Between searches of the whole frame while nobody is missing; else every frame."""
     tile_seconds: float = 2.0
     """Between searches for small people, in tiles of the frame."""
-    search_seconds: float = 1.0
-    """How long somebody lost is searched for in every frame."""
+    search_seconds: float = 2.5
+    """How long somebody lost is searched for in every frame, where they ought to be."""
     max_people: int = 6
     """Followed at a time; each costs a tracker's time and 170 MB in the child."""
     same_figure: float = 0.5
@@ -82,9 +83,12 @@ _NEIGHBOURS = 0.9
 """Distance of two trunks, in body sizes, below which trackers are watched by the detector."""
 
 
+_APART = 1.3
+"""The same distance from which they no longer are in each other's way."""
 _CLOSE_UP = 3.6
 """Side of a closer look, in body sizes."""
-Window = tuple[int, int, int, int]
+Found = tuple[Detection, Missing | None]
+"""Somebody detected, and who it was that was looked for."""
 
 
 def _one_detection(first: Detection, second: Detection) -> bool:
@@ -106,7 +110,10 @@ class _Watch:
         self._live: list[Trail] = []
         self._done: list[Trail] = []
         self._detected_row = -1
-        self._tiled = self._lost = -np.inf
+        self._tiled = -np.inf
+        self._missing: list[Missing] = []
+        self._behind: dict[int, Appearance] = {}
+        """Slots whose person was found behind others, and is followed with these painted out."""
 
     def trails(self) -> list[Trail]:
         """Everything seen so far."""
@@ -114,9 +121,17 @@ class _Watch:
 
     def step(self, row: int) -> None:
         """The next frame."""
-        for trail in list(self._live):
+        # Those in front first: they are painted out of the pictures of the others.
+        for trail in sorted(self._live, key=lambda trail: trail.slot in self._behind):
             self._advance(trail, row)
         self._drop_doubles(row)
+        self._missing = missing_people(
+            self._live,
+            self._done,
+            self._times,
+            float(self._times[row]),
+            self._config.search_seconds,
+        )
         if self._must_search(row):
             self._compare(row, self._detect(row))
             self._detected_row = row
@@ -124,28 +139,46 @@ class _Watch:
     def _must_search(self, row: int) -> bool:
         """Every so often; and in every frame in which a tracker may err."""
         now = float(self._times[row])
-        if not self._live or now - self._lost <= self._config.search_seconds:
+        if not self._live or self._missing:
             return True
         since = now - float(self._times[max(self._detected_row, 0)])
         return since >= self._config.detect_seconds - 1e-6 or bool(self._close_ups(row))
 
-    def _compare(self, row: int, detections: list[Detection]) -> None:
+    def _follow(self, slot: int, row: int, region: Array, *, fresh: bool) -> Figure | None:
+        """The person of a slot in a region of a frame, without those in front of them."""
+        picture = None
+        if slot in self._behind:
+            look = self._behind[slot]
+            picture = painted(self._images[row], self._others(slot, row), look)
+        return self._sight.follow(slot, row, region, fresh=fresh, picture=picture)
+
+    def _others(self, slot: int, row: int) -> list[tuple[Figure, Appearance]]:
+        """Everybody else who is followed in a row."""
+        return [
+            (figure, trail.look())
+            for trail in self._live
+            if trail.slot != slot
+            for figure in trail.figures[_slice_at(trail, row)]
+        ]
+
+    def _compare(self, row: int, detections: list[Found]) -> None:
         """Puts trackers right that are beside what is detected, and begins new ones."""
         live = list(self._live)
         cost = np.array(
-            [[distance(trail.figures[-1], found) for trail in live] for found in detections]
+            [[distance(trail.figures[-1], found) for trail in live] for found, _ in detections]
         ).reshape(len(detections), len(live))
         pairs = zip(*linear_sum_assignment(np.minimum(cost, 10.0)), strict=True)
         matched = {int(d): int(t) for d, t in pairs if cost[d, t] < _EXPLAINED}
-        for number, detection in enumerate(detections):
-            if number not in matched:
-                self._begin(row, detection)
-            elif cost[number, matched[number]] > _OFF:
+        for number, (detection, missing) in enumerate(detections):
+            off = number in matched and cost[number, matched[number]] > _OFF
+            if number not in matched or (off and missing is not None):
+                self._begin(row, detection, missing)
+            elif off:
                 self._correct(row, live[matched[number]], detection)
 
     def _correct(self, row: int, trail: Trail, detection: Detection) -> None:
         """Looks again for a figure where it was detected, and believes what is nearer to that."""
-        figure = self._sight.follow(trail.slot, row, detection.region, fresh=False)
+        figure = self._follow(trail.slot, row, detection.region, fresh=False)
         last = trail.figures[-1]
         if figure is None or distance(figure, detection) >= distance(last, detection):
             return
@@ -156,12 +189,14 @@ class _Watch:
 
     def _advance(self, trail: Trail, row: int) -> None:
         last = trail.figures[-1]
-        figure = self._sight.follow(trail.slot, row, last.region, fresh=False)
+        if trail.slot in self._behind and self._alone(trail, row):
+            del self._behind[trail.slot]
+        figure = self._follow(trail.slot, row, last.region, fresh=False)
         if figure is None:
-            self._end(trail, row)
+            self._end(trail)
             return
         if self._jumped(last, figure, row - 1, row):
-            self._end(trail, row)
+            self._end(trail)
             trail = Trail(trail.slot)
             self._live.append(trail)
         trail.add(row, figure, look_at(self._images[row], figure))
@@ -171,11 +206,10 @@ class _Watch:
         motion = float(core_motion(join([last, figure]).body)[0])
         return motion > allowed_motion(gap, self._config.max_motion)
 
-    def _end(self, trail: Trail, row: int) -> None:
+    def _end(self, trail: Trail) -> None:
         self._live.remove(trail)
         if trail.rows:
             self._done.append(trail)
-        self._lost = float(self._times[row])
 
     def _drop_doubles(self, row: int) -> None:
         """Of two trackers on one figure, the one whose own past it does not fit lets go."""
@@ -187,7 +221,7 @@ class _Watch:
                 if similarity(*bodies) > self._config.same_figure:
                     loser = max((first, second), key=lambda trail: self._misfit(trail, row))
                     loser.drop_last()
-                    self._end(loser, row)
+                    self._end(loser)
 
     def _misfit(self, trail: Trail, row: int) -> tuple[float, int]:
         """How little the last figure of a trail continues what came before the others were close;
@@ -217,7 +251,7 @@ class _Watch:
             stop -= 1
         return trail.part(0, stop)
 
-    def _detect(self, row: int) -> list[Detection]:
+    def _detect(self, row: int) -> list[Found]:
         """Everybody, each once: seen best from near, so the closer looks come first."""
         height, width = self._images.shape[1:3]
         windows = self._close_ups(row)
@@ -226,11 +260,25 @@ class _Watch:
         if now - self._tiled >= self._config.tile_seconds - 1e-6:
             self._tiled = now
             windows += tiles(width, height)
-        found: list[Detection] = []
-        for window in windows:
-            for new in self._sight.detect(row, window):
-                if not any(_one_detection(new, known) for known in found):
-                    found.append(new)
+        every = self._where_missing(row)
+        every += [(new, None) for window in windows for new in self._sight.detect(row, window)]
+        found: list[Found] = []
+        for new, missing in every:
+            if not any(_one_detection(new, known) for known, _ in found):
+                found.append((new, missing))
+        return found
+
+    def _where_missing(self, row: int) -> list[Found]:
+        """Who is found where somebody is missed once the others are painted out."""
+        height, width = self._images.shape[1:3]
+        found: list[Found] = []
+        for missing in self._missing:
+            middle = missing.place.mean(0)
+            if (middle > 0).all() and (middle < (width, height)).all():
+                x0, y0, x1, y1 = window = self._square(middle, _CLOSE_UP * missing.size)
+                picture = painted(self._images[row], self._others(-1, row), missing.look)
+                every = self._sight.detect(row, window, picture[y0:y1, x0:x1])
+                found += [(detection, missing) for detection in every]
         return found
 
     def _close_ups(self, row: int) -> list[Window]:
@@ -265,26 +313,40 @@ class _Watch:
         y = int(np.clip(middle[1] - side / 2, 0, height - pixels))
         return x, y, x + pixels, y + pixels
 
-    def _begin(self, row: int, detection: Detection) -> None:
+    def _begin(self, row: int, detection: Detection, missing: Missing | None) -> None:
         """A trail of somebody detected whom nobody follows yet."""
         if self._shared_neck(detection.torso):
             return
         slot = self._free_slot()
         if slot is None:
             return
-        figure = self._sight.follow(slot, row, detection.region, fresh=True)
+        self._behind.pop(slot, None)
+        if missing is not None:
+            self._behind[slot] = missing.look
+        figure = self._follow(slot, row, detection.region, fresh=True)
         if figure is None or distance(figure, detection) > _EXPLAINED:
             return
         if self._shared_neck(figure.torso) or self._taken(figure, row):
             return
+        if missing is not None and not looks_like(missing, self._images[row], figure):
+            return
         earlier = self._before(slot, row, figure)
         if earlier:
-            again = self._sight.follow(slot, row, detection.region, fresh=True)
+            again = self._follow(slot, row, detection.region, fresh=True)
             figure = again or figure
         trail = Trail(slot)
         for before, seen in [*reversed(earlier), (row, figure)]:
             trail.add(before, seen, look_at(self._images[before], seen))
         self._live.append(trail)
+
+    def _alone(self, trail: Trail, row: int) -> bool:
+        """Whether nobody is near a trail any more."""
+        figure = trail.figures[-1]
+        middle = figure.torso.mean(0)
+        return all(
+            np.linalg.norm(middle - other.torso.mean(0)) > _APART * figure.size
+            for other, _ in self._others(trail.slot, row)
+        )
 
     def _shared_neck(self, torso: Array) -> bool:
         """Whether somebody who is followed has these shoulders."""
@@ -294,7 +356,7 @@ class _Watch:
         """The new figure followed back to the last search, latest row first."""
         found: list[tuple[int, Figure]] = []
         for earlier in range(row - 1, self._detected_row, -1):
-            seen = self._sight.follow(slot, earlier, figure.region, fresh=False)
+            seen = self._follow(slot, earlier, figure.region, fresh=False)
             if seen is None or self._jumped(figure, seen, earlier + 1, earlier):
                 break
             if self._taken(seen, earlier):
@@ -326,21 +388,3 @@ def allowed_motion(gap_seconds: float, max_motion: float) -> float:
     """Displacement of the trunk in body sizes that a gap between frames allows."""
     # Motion grows with time between frames; a slow source is allowed more.
     return float(max_motion * max(gap_seconds / 0.1, 1.0) ** 0.5)
-
-
-UNKNOWN_LOOK = 0.25
-"""Difference assumed between appearances that cannot be compared."""
-_LOOK_SCALE = 0.3
-"""Difference of appearances that makes two figures as unlike as a stray of its scale does."""
-
-
-def misfit(strayed: float, gap_seconds: float, changed: float | None) -> float:
-    """How badly a figure continues another: 0 perfectly, from about 3 certainly not.
-
-    Args:
-        strayed: distance from where it was expected, in body sizes.
-        gap_seconds: since it was seen last.
-        changed: difference of appearance, None where unknown.
-    """
-    look = UNKNOWN_LOOK if changed is None else changed
-    return strayed / (0.3 + 0.7 * gap_seconds) + look / _LOOK_SCALE

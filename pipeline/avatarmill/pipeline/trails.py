@@ -108,3 +108,21 @@ def place_at(trail: Trail, times: NDArray[np.float64], when: float, *, end: int)
     travelled = _COAST_SECONDS * (1 - np.exp(-away / _COAST_SECONDS)) * np.sign(when - anchor)
     place: Array = last + speed.mean(0) * travelled
     return place
+
+
+UNKNOWN_LOOK = 0.25
+"""Difference assumed between appearances that cannot be compared."""
+_LOOK_SCALE = 0.3
+"""Difference of appearances that makes two figures as unlike as a stray of its scale does."""
+
+
+def misfit(strayed: float, gap_seconds: float, changed: float | None) -> float:
+    """How badly a figure continues another: 0 perfectly, from about 3 certainly not.
+
+    Args:
+        strayed: distance from where it was expected, in body sizes.
+        gap_seconds: since it was seen last.
+        changed: difference of appearance, None where unknown.
+    """
+    look = UNKNOWN_LOOK if changed is None else changed
+    return strayed / (0.3 + 0.7 * gap_seconds) + look / _LOOK_SCALE

@@ -70,13 +70,16 @@ class PeopleModel:
     def detect(self, request: Message) -> Message:
         """Everybody in a `window` [4] (x0, y0, x1, y1) of frame `row`, the most certain first.
 
+        A `picture` of the window's size is looked at instead of the frame, when there is one.
         Replies with `scores` [D], `regions` [D, 5] to follow them from, `torsos` [D, 2, 2] (the
         middle of the hips and of the shoulders), all in pixels of the frame.
         """
         assert self._detector is not None, "detect before open"
         x0, y0, x1, y1 = (int(v) for v in request.arrays["window"])
         image = self._images[int(request.values["row"])]
-        if (x0, y0, x1, y1) != (0, 0, image.shape[1], image.shape[0]):
+        if "picture" in request.arrays:
+            image = _contiguous(request.arrays["picture"])
+        elif (x0, y0, x1, y1) != (0, 0, image.shape[1], image.shape[0]):
             image = _contiguous(image[y0:y1, x0:x1])
         scores, points = _detections(self._detector(image=image).found, x1 - x0, y1 - y0)
         points = points + np.array([x0, y0])
@@ -85,7 +88,7 @@ class PeopleModel:
         )
 
     def follow(self, request: Message) -> Message:
-        """One person in frame `row`, looked for in `region` [5].
+        """One person in frame `row`, or in a `picture` in its place, looked for in `region` [5].
 
         `slot` names the person; `fresh` makes it another one, of whom nothing is known. Replies
         with `found`, and then `body` [33, 4], `body_world` [33, 3], `left_hand` and `right_hand`
@@ -94,6 +97,8 @@ class PeopleModel:
         outside: the segmentation's 0..1 as 0..255, its first pixel at `corner` [2] (x, y).
         """
         image = self._images[int(request.values["row"])]
+        if "picture" in request.arrays:
+            image = _contiguous(request.arrays["picture"])
         height, width = image.shape[:2]
         graph = self._slot(int(request.values["slot"]), bool(request.values["fresh"]))
         where = request.arrays["region"]
