@@ -29,6 +29,7 @@ def standing(num_frames: int, *, scale: float = 100.0, x: float = 300.0) -> Land
     for left, side in sides.items():
         world[left], world[left + 1] = (side, heights[left], 0), (-side, heights[left], 0)
     world[:11] = (0, -0.7, -0.1)
+    world[7, 0], world[8, 0] = 0.07, -0.07
     for offset in (17, 19, 21):
         world[offset], world[offset + 1] = world[15], world[16]
     walk = np.arange(num_frames, dtype=np.float32)[:, None] * 2
