@@ -35,6 +35,9 @@ COMMANDS: dict[str, Command] = {
         "avatarmill.synth.job", "SynthConfig", "a seed -> videos of rendered actors, with truth"
     ),
     "curate": Command("avatarmill.pipeline.job", "CurateConfig", "videos -> clip shards"),
+    "status": Command(
+        "avatarmill.cli.status", "StatusConfig", "where a curate job stands, running or stopped"
+    ),
     "tokenize": Command("avatarmill.tokenize.job", "TokenizeConfig", "clip shards -> token shards"),
     "train reconstructor": Command(
         "avatarmill.train.reconstructor",

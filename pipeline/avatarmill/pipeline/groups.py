@@ -81,6 +81,12 @@ def plan_groups(
     return Plan(tuple(groups), fingerprint)
 
 
+def planned_groups(folder: Path) -> int:
+    """Groups with a source in the plan of `folder`; 0 where nothing is planned yet."""
+    path = folder / PLAN_NAME
+    return sum(map(bool, json.loads(path.read_bytes())["groups"])) if path.exists() else 0
+
+
 def _same(source: Source | None, sha256: str) -> bool:
     return source is not None and source.sha256 == sha256
 

@@ -1,14 +1,12 @@
 """The curation job: a list of videos in, committed clip shards, index, rejects and ledger out."""
 
+import errno
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-
-from tqdm import tqdm
 
 from avatarmill.infra.cluster import cluster_cpus, start_ray
 from avatarmill.pipeline.board import Board
@@ -34,7 +32,8 @@ from avatarmill.pipeline.stages import (
     step_fingerprints,
 )
 from avatarmill.pipeline.types import Source
-from avatarmill.pipeline.work import Outcome, Work, longest_first, shot_parts
+from avatarmill.pipeline.watch import Watch, WatchConfig
+from avatarmill.pipeline.work import Outcome, Work, longest_first, seconds_of_video, shot_parts
 from avatarmill.records.atomic import write_bytes
 from avatarmill.records.canonical import json_bytes
 from avatarmill.records.clip import CLIP_INDEX
@@ -53,6 +52,8 @@ from avatarmill.records.runs import write_config
 
 logger = logging.getLogger(__name__)
 
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
 
 @dataclass(frozen=True, slots=True)
 class CurateConfig:
@@ -65,6 +66,7 @@ class CurateConfig:
     group_size: int = 8
     """Sources packed into one shard, and lost together when the job is killed half-way."""
     workers: Workers = field(default_factory=Workers)
+    watch: WatchConfig = field(default_factory=WatchConfig)
     near_duplicates: NearDuplicateConfig = field(default_factory=NearDuplicateConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     shots: ShotConfig = field(default_factory=ShotConfig)
@@ -100,22 +102,42 @@ def run(config: CurateConfig) -> int:
 
     Returns:
         0 when every source ended kept, rejected or as a duplicate; 1 when our own code failed
-        on some. Rerunning the same command tries those again and skips what is finished.
+        on some, or the disk is full. Rerunning the same command tries those again and skips what
+        is finished.
 
     Raises:
         ValueError: nothing to do, or the folder holds a run with another configuration.
     """
+    try:
+        write_config(config.out, "curate", config)
+        with Watch(config.out, config.watch) as watch:
+            return _run(config, watch)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        logger.error(
+            "no space left for %s (%s); what is committed is whole: free some space and run the "
+            "same command again",
+            config.out,
+            error.strerror,
+        )
+        return 1
+
+
+def _run(config: CurateConfig, watch: Watch) -> int:
     sources = list_sources(config.videos)
     if not sources:
         raise ValueError(f"videos: no video files in {config.videos}")
     folder = config.out / "clips"
-    write_config(config.out, "curate", config)
     steps = step_fingerprints(config.stages())
     made_by = fingerprint(steps)
+    watch.progress.inputs(len(sources))
+    watch.log.event("started", inputs=len(sources), fingerprint=made_by, steps=steps)
     unique, exact = split_duplicates(sources)
     unique = by_precedence(unique, folder, made_by)
     sweep(folder)
-    scans = _scan(config, unique, folder, steps["shots"])
+    scans = _scan(config, unique, folder, steps["shots"], watch)
+    watch.progress.phase("copies")
     copies = _near_copies(unique, scans, config.near_duplicates)
     copies += [
         InputState(copy.uri, copy.sha256, "duplicate", f"same bytes as {first.uri}")
@@ -131,27 +153,28 @@ def run(config: CurateConfig) -> int:
     pending = _pending(folder, plan)
     gather = Gather(pending)
     gather.seconds.update(scans.seconds)
+    watch.progress.groups(len(pending))
     if pending:
-        _curate(config, plan, gather, pending, scans, folder)
+        _curate(config, plan, gather, pending, scans, folder, watch)
+    watch.progress.phase("merge")
     merge(folder, CLIP_INDEX)
     return _close(folder, copies, sources, gather)
 
 
-def _scan(config: CurateConfig, sources: Sequence[Source], folder: Path, fingerprint: str) -> Scans:
+def _scan(
+    config: CurateConfig, sources: Sequence[Source], folder: Path, made_by: str, watch: Watch
+) -> Scans:
     """The first pass: every source that no earlier run has scanned is decoded once."""
-    scans = load_scans(folder, fingerprint)
+    scans = load_scans(folder, made_by)
     # The largest first: the pass does not end with one long film on one worker.
     left = [source for source in sources if source.sha256 not in scans.found]
     new = [Work(source) for source in sorted(left, key=lambda s: (-s.size_bytes, s.uri))]
-    if new:
-        done = tqdm(
-            _on_ray(new, scan_stages(config.stages()), config),
-            total=len(new),
-            desc="scan",
-            unit="video",
-        )
-        keep_scans(folder, done, scans, fingerprint)
-    finish_scans(folder, sorted(sources, key=lambda source: source.uri), scans, fingerprint)
+    watch.progress.phase(
+        "scan", len(new), {work.source.uri: work.source.size_bytes for work in new}
+    )
+    done = _on_ray(new, scan_stages(config.stages()), config, watch)
+    keep_scans(folder, done, scans, made_by)
+    finish_scans(folder, sorted(sources, key=lambda source: source.uri), scans, made_by)
     return scans
 
 
@@ -204,20 +227,19 @@ def _curate(
     pending: list[tuple[int, tuple[Source, ...]]],
     scans: Scans,
     folder: Path,
+    watch: Watch,
 ) -> None:
     """The second pass: shots to clips; each group is committed as it completes."""
-    sources = [source for _, group in pending for source in group]
-    shots = longest_first([[_parts(source, scans) for source in group] for _, group in pending])
-    ended = [part for part in shots if isinstance(part.content, Outcome)]
-    shots = [part for part in shots if not isinstance(part.content, Outcome)]
-    done = Fraction(0)
-    with tqdm(total=len(sources), desc="curate", unit="video", smoothing=0) as bar:
-        for work in chain(ended, _on_ray(shots, curation_stages(config.stages()), config)):
-            finished = gather.add(work)
-            done += work.share
-            bar.update(round(float(done), 1) - bar.n)
-            if finished:
-                _commit(folder, finished, plan.fingerprint)
+    parts = longest_first([[_parts(source, scans) for source in group] for _, group in pending])
+    ended = [part for part in parts if isinstance(part.content, Outcome)]
+    shots = [part for part in parts if not isinstance(part.content, Outcome)]
+    watch.progress.phase("curate", len(shots), seconds_of_video(shots))
+    for work in chain(ended, _on_ray(shots, curation_stages(config.stages()), config, watch)):
+        group = gather.add(work)
+        if group is not None:
+            _commit(folder, group, plan.fingerprint)
+            watch.progress.group(group)
+            watch.log.event("committed", group=group.number, clips=len(group.records))
     if left := gather.unfinished():
         raise RuntimeError(f"{len(left)} sources never came back, the first is {left[0]}")
 
@@ -230,11 +252,18 @@ def _parts(source: Source, scans: Scans) -> list[Work]:
     return [Work(source, Outcome(rejects=(found,)) if found else scans.errors[source.uri])]
 
 
-def _on_ray(works: list[Work], stages: Sequence[StageSpec], config: CurateConfig) -> Iterator[Work]:
-    if works:
-        start_ray()
-        pools = in_pools(stages, config.workers, cluster_cpus())
-        yield from run_on_ray(works, pools, Board())
+def _on_ray(
+    works: list[Work], stages: Sequence[StageSpec], config: CurateConfig, watch: Watch
+) -> Iterator[Work]:
+    """The works through the stages, in the worker processes of the configuration."""
+    if not works:
+        return
+    start_ray()
+    watch.board = watch.board or Board()
+    pools = in_pools(stages, config.workers, cluster_cpus())
+    for work in run_on_ray(works, pools, watch.board):
+        watch.progress.part(work)
+        yield work
 
 
 def _commit(folder: Path, group: FinishedGroup, fingerprint: str) -> None:

@@ -6,7 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avatarmill.pipeline.children.protocol import Message
-from avatarmill.pipeline.children.supervise import Child, ChildFailure, python_module
+from avatarmill.pipeline.children.supervise import (
+    Child,
+    ChildFailure,
+    ChildGpuOutOfMemory,
+    python_module,
+)
 from avatarmill.pipeline.mask_config import MaskConfig
 from avatarmill.pipeline.types import Bytes, Float, Frames, Reject, Track
 
@@ -14,6 +19,10 @@ WINDOW_FRAMES = 64
 """Frames the predictor holds at once; each window is prompted anew, so memory stays bounded."""
 PROMPT_EVERY = 16
 """Frames between prompts: a mask that drifts is called back."""
+SMALLEST_WINDOW = 8
+"""A GPU that has no room for so few frames will not have room for one."""
+LOAD_SECONDS = 120.0
+"""Added to every deadline: the first call also loads the model."""
 _POINTS = (0, 11, 12, 23, 24, 25, 26)
 """Nose, shoulders, hips, knees: on the person whatever is worn."""
 _VISIBLE = 0.7
@@ -67,9 +76,15 @@ class Sam2Segmenter:
             "points": points,
             "labels": labels,
         }
-        # The first call also loads the model.
-        deadline = 120.0 + config.sam2_deadline_per_frame * len(window)
-        reply = self._child.call(Message(request, arrays), deadline_seconds=deadline)
+        deadline = LOAD_SECONDS + config.sam2_deadline_per_frame * len(window)
+        try:
+            reply = self._child.call(Message(request, arrays), deadline_seconds=deadline)
+        except ChildGpuOutOfMemory:
+            if len(window) <= SMALLEST_WINDOW:
+                raise
+            # Each half is prompted anew, so it needs nothing of the other.
+            halves = np.array_split(window, 2)
+            return np.concatenate([self._segment_window(frames, track, half) for half in halves])
         masks: Bytes = reply.arrays["masks"]
         return masks
 

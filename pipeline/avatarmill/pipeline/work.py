@@ -1,6 +1,7 @@
 """What travels between the curation stages: a part of a source, on its way to an outcome."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Protocol
@@ -115,6 +116,14 @@ def longest_first(groups: Sequence[Sequence[Sequence[Work]]]) -> list[Work]:
         for source in sorted(group, key=lambda source: -_seconds(source)):
             parts += sorted(source, key=lambda part: -_seconds([part]))
     return parts
+
+
+def seconds_of_video(parts: Iterable[Work]) -> dict[str, float]:
+    """By URI: how long the shots among the parts are together."""
+    total: defaultdict[str, float] = defaultdict(float)
+    for part in parts:
+        total[part.source.uri] += _seconds([part])
+    return dict(total)
 
 
 def _seconds(parts: Sequence[Work]) -> float:
