@@ -1,19 +1,29 @@
-"""Masks at image resolution: MediaPipe's soft mask, corrected by colour, skeleton and edges.
+"""Masks at image resolution: MediaPipe's soft mask gives the person, colours and edges the border.
 
-The raw mask is right in most places and unsure in some: there the colours of the person and of the
-background, counted where the mask is sure, and the limbs between visible landmarks decide. A guided
-filter then lays the border on the image's own edges, which keeps hair and skirts.
+The raw mask comes from 256 pixels a side. In a narrow band around its border, and wherever it is
+unsure, every pixel is judged anew: by the raw mask, by the colours of person and background nearby
+and over the whole track, and by the bones between visible landmarks. A random walker then moves the
+border to the image's own edges. Burnt-in text hides colours, so there the raw mask decides.
 """
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from avatarmill.pipeline.guided import guided_filter
+from avatarmill.pipeline.mask_border import Flags, local_ratio, walk_to_edges
 from avatarmill.pipeline.mask_config import MaskConfig
+from avatarmill.pipeline.mask_evidence import (
+    Window,
+    bars,
+    bins,
+    colour_ratio,
+    lettering,
+    limbs,
+    person_parts,
+)
 from avatarmill.pipeline.sam2_masks import Sam2Segmenter
 from avatarmill.pipeline.types import Bytes, Float, Frames, Reject, Track
 
@@ -47,6 +57,38 @@ def create_segmenter(config: MaskConfig) -> Segmenter:
     return RefinedSegmenter(config) if config.sam2_checkpoint is None else Sam2Segmenter(config)
 
 
+_MARGIN = 0.08
+_SURE = 0.95
+_CLEAR = 0.9
+_NEAREST_KNOWN = 0.6
+"""Depth, in widths of the border, from which a pixel's colour counts as the person's."""
+_REACH = 0.055
+"""How far colours nearby reach, of the person's longer side."""
+_STRIDE = 1 / 128
+_DENOISE = 0.7
+_SLOPE = 1.8
+_EDGE_RADIUS = 0.008
+_EDGE_EPSILON = 2e-4
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """One frame's surroundings of the person, at the working size."""
+
+    image: Bytes
+    """[h, w, 3]."""
+    opacity: Float
+    """[h, w] raw, 0..1."""
+    body: Float
+    """[33, 4] in its pixels."""
+    hands: tuple[Float, Float]
+    """[21, 3] each."""
+    silent: Flags
+    """[h, w] where colours say nothing: letters."""
+    outside: Flags
+    """[h, w] where nobody is: bars."""
+
+
 def refine_masks(frames: Frames, track: Track, raw: Bytes, config: MaskConfig) -> Bytes:
     """Refines raw masks [T, H, W] 0..255 of a track to soft masks that follow the image's edges.
 
@@ -54,28 +96,20 @@ def refine_masks(frames: Frames, track: Track, raw: Bytes, config: MaskConfig) -
     """
     cv2.setNumThreads(1)
     images = frames.images[track.frame_indices]
+    grey = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images])
     windows = [_window(box, raw.shape[1:]) for box in track.boxes]
-    ratio = _colour_ratio(images, raw, windows)
+    colours, flat = colour_ratio(images, raw, windows), bars(grey)
     refined = np.zeros_like(raw)
-    for row, (y, x) in enumerate(windows):
-        body = track.landmarks.body[row] - np.array([x.start, y.start, 0, 0], np.float32)
-        soft = _refine_one(images[row, y, x], raw[row, y, x], body, ratio, config)
-        refined[row, y, x] = np.rint(soft * 255)
+    for row, window in enumerate(windows):
+        image = images[row][window]
+        hidden = (lettering(grey, row, window), flat[window])
+        view = _view(image, raw[row][window], track, row, window, hidden, config.working_side)
+        soft = _at_full_size(image, _refine(view, colours, config))
+        refined[row][window] = np.where(flat[window], 0, np.rint(soft * 255))
     return refined
 
 
-_MARGIN = 0.08
-_BINS = 32
-_SURE = 0.9
-_COLOUR_FRAMES = 12
-_COLOUR_LIMIT = 2.0
-_BONES = (
-    (11, 12), (11, 13), (13, 15), (12, 14), (14, 16), (11, 23), (12, 24), (23, 24),
-    (23, 25), (25, 27), (24, 26), (26, 28), (27, 31), (28, 32), (15, 19), (16, 20),
-)  # fmt: skip
-
-
-def _window(box: Float, shape: tuple[int, ...]) -> tuple[slice, slice]:
+def _window(box: Float, shape: tuple[int, ...]) -> Window:
     """Rows and columns of a box with a margin, inside the image."""
     margin = _MARGIN * max(box[2] - box[0], box[3] - box[1])
     x0, y0 = (max(0, int(v - margin)) for v in box[:2])
@@ -83,75 +117,89 @@ def _window(box: Float, shape: tuple[int, ...]) -> tuple[slice, slice]:
     return slice(y0, min(shape[0], max(y1, y0 + 1))), slice(x0, min(shape[1], max(x1, x0 + 1)))
 
 
-def _colour_ratio(images: Bytes, raw: Bytes, windows: list[tuple[slice, slice]]) -> Float:
-    """[32, 32, 32] log ratio of colour frequencies, person over background, over the track."""
-    person = np.zeros(_BINS**3, np.float64)
-    background = np.zeros(_BINS**3, np.float64)
-    rows = np.unique(np.linspace(0, len(images) - 1, _COLOUR_FRAMES).astype(int))
-    for row in rows:
-        y, x = windows[row]
-        bins, mask = _bins(images[row, y, x]), raw[row, y, x]
-        person += np.bincount(bins[mask > _SURE * 255], minlength=_BINS**3)
-        background += np.bincount(bins[mask < (1 - _SURE) * 255], minlength=_BINS**3)
-    smooth = [
-        gaussian_filter(c.reshape(_BINS, _BINS, _BINS) / max(c.sum(), 1), 1.0)
-        for c in (person, background)
-    ]
-    floor = 1e-6
-    ratio = np.log((smooth[0] + floor) / (smooth[1] + floor))
-    limited: Float = np.clip(ratio, -_COLOUR_LIMIT, _COLOUR_LIMIT).astype(np.float32)
-    return limited
+def _view(
+    image: Bytes,
+    raw: Bytes,
+    track: Track,
+    row: int,
+    window: Window,
+    hidden: tuple[Flags, Flags],
+    side: int,
+) -> _View:
+    """A window [H, W] of a row of the track, with a longer side of at most `side` pixels."""
+    height, width = raw.shape
+    scale = min(1.0, side / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    corner = np.array([window[1].start, window[0].start], np.float32)
+    landmarks = track.landmarks
+    points = [landmarks.body[row], landmarks.left_hand[row], landmarks.right_hand[row]]
+    body, left, right = (np.hstack([(p[:, :2] - corner) * scale, p[:, 2:]]) for p in points)
+    silent, outside = (
+        cv2.resize(flags.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+        for flags in hidden
+    )
+    opacity = cv2.resize(raw, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return _View(small, opacity, body, (left, right), silent, outside)
 
 
-def _bins(image: Bytes) -> NDArray[np.int64]:
-    """[H, W] colour bin of every pixel."""
-    coarse = (image >> 3).astype(np.int64)
-    return (coarse[..., 0] * _BINS + coarse[..., 1]) * _BINS + coarse[..., 2]
+def _refine(view: _View, colours: Float, config: MaskConfig) -> Float:
+    """Opacity [h, w] 0..1 of a view; `colours` is the ratio over the track."""
+    side = max(view.opacity.shape)
+    width = max(3.0, config.border_width * side)
+    inside = view.opacity > 0.5
+    depth, away = (
+        cv2.distanceTransform(flags.astype(np.uint8), cv2.DIST_L2, 3) for flags in (inside, ~inside)
+    )
+    person = (depth > width) & (view.opacity > _SURE)
+    background = ((away > width) & (view.opacity < 1 - _SURE)) | view.outside
+    unsure = ~(person | background)
+    known = ~(view.silent | view.outside)
+    near = _NEAREST_KNOWN * width
+    lab = _lab(view.image)
+    ratio = config.local_colour_weight * local_ratio(
+        lab,
+        (depth > near) & (view.opacity > _CLEAR) & known,
+        (away > near) & (view.opacity < 1 - _CLEAR) & known,
+        unsure & known,
+        reach=max(8, round(_REACH * side)),
+        stride=max(2, round(_STRIDE * side)),
+    )
+    ratio += config.colour_weight * np.where(known, colours[bins(view.image)], 0)
+    raw = np.clip(view.opacity, 0.03, 0.97)
+    logit = np.log(raw / (1 - raw)) + ratio
+    logit += config.limb_weight * limbs(view.body, view.hands, raw.shape)
+    opacity = np.where(person, 1, np.where(background, 0, 1 / (1 + np.exp(-logit))))
+    # Edges of letters are no borders of the person.
+    lab[view.silent] = 0
+    soft = walk_to_edges(lab, opacity.astype(np.float32), unsure)
+    # The walk flattens the ramp at the border: give it back its slope.
+    steep: Float = np.clip((soft - 0.5) * _SLOPE + 0.5, 0, 1)
+    return steep * person_parts(steep, view.body)
 
 
-def _refine_one(image: Bytes, raw: Bytes, body: Float, ratio: Float, config: MaskConfig) -> Float:
-    """Soft mask [h, w] 0..1 of one window; `body` [33, 4] in the window's pixels."""
-    probability = np.clip(raw.astype(np.float32) / 255, 0.02, 0.98)
-    logit = np.log(probability / (1 - probability))
-    unsure = np.clip(1 - np.abs(logit) / 3, 0, 1)
-    logit += config.colour_weight * unsure * ratio.reshape(-1)[_bins(image)]
-    side = max(image.shape[:2])
-    logit += config.limb_weight * _limbs(body, image.shape[:2], max(1, round(0.012 * side)))
-    posterior: Float = (1 / (1 + np.exp(-2 * logit))).astype(np.float32)
+def _lab(image: Bytes) -> Float:
+    """[h, w, 3] CIELAB, slightly smoothed against noise."""
+    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32)
+    lab[..., 0] *= 100 / 255
+    smooth: Float = cv2.GaussianBlur(lab, (0, 0), _DENOISE)
+    return smooth
+
+
+def _at_full_size(image: Bytes, soft: Float) -> Float:
+    """Opacity at the size of the image [H, W, 3], laid on its edges when it comes from less."""
+    height, width = image.shape[:2]
+    if soft.shape == (height, width):
+        return soft
+    large = cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR)
     edges = guided_filter(
         (image / np.float32(255)).astype(np.float32),
-        posterior,
-        radius=max(2, round(config.edge_radius * side)),
-        epsilon=config.edge_epsilon,
-        subsample=2 if side > 400 else 1,
+        large,
+        radius=max(2, round(_EDGE_RADIUS * max(height, width))),
+        epsilon=_EDGE_EPSILON,
+        subsample=2,
     )
-    # The filter flattens the ramp at the border: give it back its slope.
-    soft: Float = np.clip((edges - 0.5) * 1.6 + 0.5, 0, 1)
-    return soft * _person_parts(soft, body)
-
-
-def _limbs(body: Float, shape: tuple[int, ...], thickness: int) -> Float:
-    """[h, w] 1 on the bones between visible landmarks."""
-    canvas = np.zeros(shape, np.float32)
-    for a, b in _BONES:
-        if min(body[a, 3], body[b, 3]) > 0.7:
-            ends = [tuple(int(v) for v in np.clip(body[i, :2], -1e4, 1e4)) for i in (a, b)]
-            cv2.line(canvas, ends[0], ends[1], 1.0, thickness)
-    return canvas
-
-
-def _person_parts(soft: Float, body: Float) -> Float:
-    """[h, w] 1 on the connected parts that hold a visible landmark or much of the area."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats((soft > 0.5).astype(np.uint8))
-    if count <= 2:
-        return np.ones_like(soft)
-    areas = stats[:, cv2.CC_STAT_AREA].astype(np.float64)
-    areas[0] = 0
-    keep = areas > 0.1 * areas.max()
-    points = body[body[:, 3] > 0.5, :2].astype(int)
-    inside = ((points >= 0) & (points < soft.shape[::-1])).all(1)
-    keep[np.unique(labels[points[inside, 1], points[inside, 0]])] = True
-    keep[0] = False
-    # Soft borders lie outside the thresholded parts: keep what is near a kept part.
-    near: Float = cv2.dilate(keep[labels].astype(np.uint8), np.ones((7, 7), np.uint8))
-    return near.astype(np.float32)
+    # Away from the border the filter could only add noise.
+    border = cv2.dilate(((large > 0.02) & (large < 0.98)).astype(np.uint8), np.ones((5, 5)))
+    mixed: Float = np.where(border > 0, np.clip(edges, 0, 1), large)
+    return mixed
