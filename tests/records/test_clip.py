@@ -122,11 +122,12 @@ def test_reference_count_is_checked() -> None:
 
 
 TRACED: dict[str, Any] = {
-    "version": 2,
+    "version": 3,
     "stream": 1,
     "frame_size": (640, 360),
     "crops": ((-4, 10, 200), (0, 10, 201), (5, 9, 199)),
     "residuals_px": (1.5, 2.25, 3.0),
+    "listed": {"language": "de"},
 }
 
 
@@ -142,8 +143,12 @@ def test_clips_written_before_that_can_be_read() -> None:
     fields = json.loads(members["json"])
     members["json"] = json_bytes({k: v for k, v in fields.items() if k not in TRACED})
     assert clip_from_members("k", members).meta.version == 1
-    newer = json_bytes({**fields, "version": 3})
-    with pytest.raises(ShardError, match="version 3, this code reads 1 to 2; update avatarmill"):
+    second = {**fields, **TRACED, "version": 2}
+    del second["listed"]
+    meta = clip_from_members("k", {**members, "json": json_bytes(second)}).meta
+    assert (meta.version, meta.stream, meta.listed) == (2, 1, {})
+    newer = json_bytes({**fields, "version": 4})
+    with pytest.raises(ShardError, match="version 4, this code reads 1 to 3; update avatarmill"):
         clip_from_members("k", {**members, "json": newer})
 
 

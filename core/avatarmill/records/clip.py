@@ -31,8 +31,9 @@ from avatarmill.records.members import array_member, check_array, check_members
 from avatarmill.records.tarshard import Members, ShardError, check_key
 
 FORMAT = "avatarmill-clip-1"
-META_VERSION = 2
-"""Of the JSON member: 2 added what it takes to find the pixels of a crop in its source again."""
+META_VERSION = 3
+"""Of the JSON member: 2 added what it takes to find the pixels of a crop in its source again, 3
+the other columns of the input list."""
 NUM_JOINTS = 55
 NUM_SHAPE = 20
 NUM_EXPRESSION = 52
@@ -73,6 +74,7 @@ CLIP_INDEX = pa.schema(
         pa.field("caption", pa.string()),
         pa.field("scores", SCORES),
         pa.field("fingerprint", pa.string()),
+        pa.field("listed", pa.map_(pa.string(), pa.string())),
     ]
 )
 
@@ -107,6 +109,8 @@ class ClipMeta:
     """x0, y0, side of each frame's crop in pixels of the decoded frame; may reach beyond it."""
     residuals_px: tuple[float, ...] = ()
     """Median reprojection error of the fit in each frame, pixels of the decoded frame."""
+    listed: dict[str, str] = field(default_factory=dict)
+    """Columns of the input list besides licence and consent, such as the language."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.version <= META_VERSION:
@@ -255,6 +259,7 @@ def clip_meta(data: bytes) -> ClipMeta:
             "frame_size": sequence_of(integer),
             "crops": sequence_of(sequence_of(integer)),
             "residuals_px": sequence_of(number),
+            "listed": mapping_of(text),
         },
     )
     return ClipMeta(**fields)
@@ -282,4 +287,5 @@ def clip_row(members: Mapping[str, bytes]) -> dict[str, object]:
         "caption": meta.captions.get("short", ""),
         "scores": sorted_items(meta.scores),
         "fingerprint": fingerprint(meta.fingerprints),
+        "listed": sorted(meta.listed.items()),
     }

@@ -86,7 +86,7 @@ def fetch(uri: str, config: FetchConfig, folder: Path) -> LocalSource | Reject:
     protocol = protocol_of(uri)
     try:
         if not protocol:
-            return attempts(lambda: _local(_local_path(uri), config), public_uri(uri))
+            return attempts(lambda: _local(local_path(uri), config), public_uri(uri))
         if not can_fetch(protocol):
             raise Refused(
                 Reason.UNREACHABLE,
@@ -190,7 +190,8 @@ def _client_errors() -> tuple[type[Exception], ...]:
     return tuple(found)
 
 
-def _local_path(uri: str) -> Path:
+def local_path(uri: str) -> Path:
+    """The path of a local place, given as a path or as file://."""
     return Path(unquote(urlsplit(uri).path)) if uri.startswith("file://") else Path(uri)
 
 

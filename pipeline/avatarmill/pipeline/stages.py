@@ -27,7 +27,7 @@ from avatarmill.records.fingerprint import fingerprint
 from avatarmill.records.index import Record
 from avatarmill.records.rejects import Level
 
-STEP_VERSIONS = {"shots": 3, "people": 3, "masks": 1, "fit": 1, "clips": 3}
+STEP_VERSIONS = {"shots": 3, "people": 3, "masks": 1, "fit": 1, "clips": 4}
 """Raised when a change of a step's code changes what it writes. Steps are in the order in which
 one builds on the other: what is made with an earlier version of one is stale from there on."""
 
@@ -210,6 +210,7 @@ class ClipStage:
             source_sha256=source.sha256,
             licence=source.licence,
             consent=source.consent,
+            listed=source.listed,
             pts_seconds=crops.pts_seconds,
             start_seconds=people.span.shot.start_seconds,
             stop_seconds=people.span.shot.stop_seconds,

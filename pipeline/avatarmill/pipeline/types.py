@@ -83,12 +83,18 @@ class Source:
     """One input file, as listed."""
 
     uri: str
+    """Names the source in every table; without passwords, signatures and tokens."""
     path: str
-    """Local path the bytes are read from."""
+    """Local path the bytes are read from, or the URL they are fetched from. Never written down."""
     sha256: str
+    """Of the bytes; empty as long as nobody has read them."""
     size_bytes: int
     licence: str = ""
     consent: str = ""
+    modified_ns: int = 0
+    """When a local file was changed, to see whether it is still the one that was scanned."""
+    listed: dict[str, str] = field(default_factory=dict)
+    """Other columns of the list, such as the language; they travel with every clip."""
 
 
 @dataclass(frozen=True, slots=True)

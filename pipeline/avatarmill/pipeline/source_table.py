@@ -1,0 +1,137 @@
+"""The list of sources as Arrow columns: a million rows take what their text takes."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Self, overload
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from avatarmill.pipeline.types import Source
+
+BASE = pa.schema(
+    [
+        pa.field("uri", pa.string()),
+        pa.field("path", pa.string()),
+        pa.field("sha256", pa.string()),
+        pa.field("size_bytes", pa.int64()),
+        pa.field("modified_ns", pa.int64()),
+        pa.field("licence", pa.string()),
+        pa.field("consent", pa.string()),
+    ]
+)
+"""Columns of every list; any others are the user's, all text, and travel with the clips."""
+
+_BATCH = 4096
+
+
+class SourceTable(Sequence[Source]):
+    """Sources by position; a `Source` is made when one is asked for."""
+
+    def __init__(self, table: pa.Table) -> None:
+        """Takes a table with the columns of `BASE` and any number of text columns."""
+        self.table = table
+
+    @classmethod
+    def of(cls, sources: Sequence[Source]) -> "SourceTable":
+        """The table of some sources; one that is a table already stays what it is."""
+        if isinstance(sources, SourceTable):
+            return sources
+        extra = sorted({name for source in sources for name in source.listed})
+        columns: dict[str, list[object]] = {
+            name: [getattr(source, name) for source in sources] for name in BASE.names
+        }
+        own = {name: [source.listed.get(name, "") for source in sources] for name in extra}
+        schema = pa.schema([*BASE, *(pa.field(name, pa.string()) for name in extra)])
+        return cls(pa.table({**columns, **own}, schema=schema))
+
+    @classmethod
+    def listing(cls, columns: Mapping[str, Any]) -> Self:
+        """The table of `uri`, `path` and text columns; what is not known yet is empty or 0."""
+        count = len(columns["uri"])
+        made = dict(columns)
+        for field in BASE:
+            if field.name not in made:
+                empty = "" if field.type == pa.string() else 0
+                made[field.name] = pa.repeat(pa.scalar(empty, field.type), count)
+        extra = [name for name in made if name not in BASE.names]
+        schema = pa.schema([*BASE, *(pa.field(name, pa.string()) for name in sorted(extra))])
+        return cls(pa.table({name: made[name] for name in schema.names}, schema=schema))
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Source: ...
+    @overload
+    def __getitem__(self, index: slice) -> "SourceTable": ...
+    def __getitem__(self, index: int | slice) -> "Source | SourceTable":
+        """One source, or a run of them without copying."""
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+            if step != 1:
+                return self.take(np.arange(start, stop, step))
+            return SourceTable(self.table.slice(start, max(0, stop - start)))
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"row {index} of {len(self)} sources")
+        return _source(self.table.slice(index % len(self), 1).to_pylist()[0])
+
+    def __iter__(self) -> Iterator[Source]:
+        for start in range(0, len(self), _BATCH):
+            yield from map(_source, self.table.slice(start, _BATCH).to_pylist())
+
+    def column(self, name: str) -> Any:
+        """One column as an Arrow array in one piece."""
+        column = self.table[name].combine_chunks()
+        return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+
+    def take(self, rows: Any) -> "SourceTable":
+        """The sources at some positions, in that order."""
+        return SourceTable(self.table.take(pa.array(rows, pa.int64())))
+
+    def where(self, mask: Any) -> "SourceTable":
+        """The sources for which a mask of their length is true."""
+        return SourceTable(self.table.filter(pa.array(mask)))
+
+    def with_columns(self, **columns: Any) -> "SourceTable":
+        """The same sources with some columns of `BASE` replaced."""
+        table = self.table
+        for name, column in columns.items():
+            place = table.column_names.index(name)
+            table = table.set_column(
+                place, BASE.field(name), pa.array(column, BASE.field(name).type)
+            )
+        return SourceTable(table)
+
+    def sorted_by_uri(self) -> "SourceTable":
+        """In order of URI, the order of code points."""
+        return SourceTable(self.table.take(pc.sort_indices(self.table["uri"])))
+
+    def first_of_each(self, name: str = "uri") -> "SourceTable":
+        """The first of several that share the value of a column; the order stays."""
+        order = pc.sort_indices(self.table[name])
+        values = self.table[name].take(order).combine_chunks()
+        if len(values) < 2:
+            return self
+        again = np.asarray(pc.equal(values.slice(1), values.slice(0, len(values) - 1)))
+        # The sort is stable: of equal values the first is the first of the list.
+        first = np.concatenate([[True], ~again])
+        return self if first.all() else self.take(np.sort(np.asarray(order)[first]))
+
+
+def concat(tables: Sequence[SourceTable]) -> SourceTable:
+    """Several lists behind each other; a column that one of them lacks is empty there."""
+    merged = pa.concat_tables(
+        [BASE.empty_table(), *(table.table for table in tables)], promote_options="default"
+    )
+    names = [*BASE.names, *sorted(set(merged.column_names) - set(BASE.names))]
+    filled = {
+        name: pc.fill_null(merged[name], "" if merged[name].type == pa.string() else 0)
+        for name in names
+    }
+    return SourceTable(pa.table(filled))
+
+
+def _source(row: dict[str, Any]) -> Source:
+    base = {name: row.pop(name) for name in BASE.names}
+    return Source(**base, listed={name: value for name, value in row.items() if value})
