@@ -27,8 +27,9 @@ _NEAR = 0.08
 """Distance from the flesh, in body sizes, that speaks as loud as a colour e times as likely."""
 _COLOUR_FLOOR = 0.003
 _COLOUR_LIMIT = 3.0
-_ABSENT = -1.5
-"""Preference below which a pixel is left to somebody who is not there to claim it."""
+_ABSENT, _ABSENT_COLOUR = -1.5, -0.5
+"""Preference, and share of the colour in it, below which a pixel is left to somebody who is not
+there to claim it."""
 _POINTS = np.array([0, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28])
 
 
@@ -67,8 +68,10 @@ def own_pixels(
         return claimed
     step = max(1, -(-max(claimed.shape) // _SIDE))
     small = np.ascontiguousarray(image[window][::step, ::step])
-    score = _colour_preference(small, (look, absent))
-    score -= _flesh_distance(figure, np.array(figure.corner), step, small.shape) / _NEAR
+    colour = _colour_preference(small, (look, absent))
+    flesh = _flesh_distance(figure, np.array(figure.corner), step, small.shape) / _NEAR
+    # What nobody is there to claim is only given away for its colour.
+    score = np.where(colour < _ABSENT_COLOUR, colour - flesh, 0)
     return claimed & (_enlarged(score, claimed.shape) > _ABSENT)
 
 

@@ -11,13 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from avatarmill.pipeline.appearance import look_at, total
 from avatarmill.pipeline.boxes import track_boxes
 from avatarmill.pipeline.children.supervise import Child, ChildFailure, python_module
 from avatarmill.pipeline.children.venv import mediapipe_python
+from avatarmill.pipeline.division import divide_pixels
 from avatarmill.pipeline.figures import Figure, join
 from avatarmill.pipeline.identities import Identity, identify
-from avatarmill.pipeline.ownership import hidden_share, share_pixels
 from avatarmill.pipeline.people_config import PeopleConfig
 from avatarmill.pipeline.second_look import confirmed_share
 from avatarmill.pipeline.sight import MediaPipeSight
@@ -132,7 +131,7 @@ def tracks_of(persons: Sequence[Identity], frames: Frames, config: PeopleConfig)
         stop = float(times[-1]) + frame_seconds(times)
         evidence = f"no figure in {len(times)} frames"
         return Reject(Reason.NO_PERSON, evidence, "people", float(times[0]), stop, level="shot")
-    hidden = _divide_pixels(persons, frames.images)
+    hidden = divide_pixels(persons, frames.images)
     kept: list[tuple[Track, Bytes]] = []
     rejects: list[Reject] = []
     order = sorted(range(len(persons)), key=lambda number: -len(persons[number].figures))
@@ -180,34 +179,6 @@ def track_scores(
         "hidden": round(float(hidden.mean()), 4),
         "swaps_suspected": float(swaps_suspected),
     }
-
-
-def _divide_pixels(persons: Sequence[Identity], images: Bytes) -> list[NDArray[np.float64]]:
-    """Gives every pixel of the persons' masks to one of them; the hidden share of each figure."""
-    looks = [
-        total([look_at(images[row], person.figures[row]) for row in _spread(person)])
-        for person in (persons if len(persons) > 1 else ())
-    ]
-    hidden = [np.zeros(len(person.figures)) for person in persons]
-    for row in range(len(images) if len(persons) > 1 else 0):
-        present = [number for number, person in enumerate(persons) if row in person.figures]
-        if len(present) < 2:
-            continue
-        own = [persons[number].figures[row] for number in present]
-        shared = share_pixels(images[row], own, [looks[number] for number in present])
-        for at, number in enumerate(present):
-            persons[number].figures[row] = shared[at]
-            others = shared[:at] + shared[at + 1 :]
-            position = int(np.searchsorted(persons[number].rows(), row))
-            hidden[number][position] = hidden_share(shared[at], others)
-    return hidden
-
-
-def _spread(person: Identity, count: int = 16) -> list[int]:
-    """Some rows of a person, spread over all."""
-    rows = person.rows()
-    chosen = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int))
-    return [int(row) for row in rows[chosen]]
 
 
 def _whole_masks(figures: Sequence[Figure], shape: tuple[int, ...]) -> Bytes:
