@@ -56,7 +56,7 @@ def test_a_window_that_does_not_fit_is_halved(
     masks = segmenter.segment(frames, track, frames.images[..., 0])
     assert not isinstance(masks, Reject)
     assert masks[:, 0, 0].tolist() == list(range(100)), "every frame once, in order"
-    assert gpu.asked == [64, 32, 16, 16, 32, 16, 16, 36, 18, 18]
+    assert gpu.asked[:4] == [64, 32, 16, 16] and max(gpu.asked[2:]) == 16, "never too many again"
 
 
 def test_a_gpu_without_any_room_costs_the_track(

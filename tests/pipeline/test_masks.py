@@ -1,19 +1,17 @@
-"""Masks: edges of the image win, unsure places follow colour and bones, sam2 runs as configured."""
+"""Masks: borders go to the edges of the image, unsure places follow colour and bones."""
 
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from avatarmill.pipeline.guided import guided_filter
 from avatarmill.pipeline.mask_config import MaskConfig
 from avatarmill.pipeline.masks import RefinedSegmenter, create_segmenter
-from avatarmill.pipeline.sam2_masks import Sam2Segmenter, prompt_points
-from avatarmill.pipeline.types import Bytes, Frames, Landmarks, Reason, Reject, Track
+from avatarmill.pipeline.types import Bytes, Frames, Landmarks, Reject, Track
 
 SIZE = 160
 
@@ -100,50 +98,9 @@ def test_the_guided_filter_reproduces_what_colour_explains() -> None:
 def test_config_mistakes_name_the_field(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="sam2_checkpoint .* does not exist"):
         MaskConfig(sam2_checkpoint=tmp_path / "none.pt")
-    with pytest.raises(ValueError, match="sam2_image_size is 250"):
-        MaskConfig(sam2_image_size=250)
-    with pytest.raises(ValueError, match="needs MaskConfig.sam2_checkpoint"):
-        Sam2Segmenter(MaskConfig())
-
-
-def test_prompts_are_visible_landmarks() -> None:
-    body = np.ones((2, 33, 4), np.float32)
-    body[1, 25:, 3] = 0.1
-    points, labels = prompt_points(body)
-    assert points.shape == (2, 7, 2)
-    assert labels.tolist() == [[1] * 7, [1] * 5 + [-1] * 2]
-
-
-@pytest.fixture(scope="module")
-def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights of the smallest sam2.1 in a checkpoint file of its own form."""
-    from sam2.build_sam import build_sam2_video_predictor
-
-    model = build_sam2_video_predictor(
-        MaskConfig().sam2_model, None, device="cpu", apply_postprocessing=False
-    )
-    weights = model.state_dict()
-    # Of random weights half believe that the object is absent, and answer with nothing.
-    weights["sam_mask_decoder.pred_obj_score_head.layers.2.bias"] += 100
-    path = tmp_path_factory.mktemp("sam2") / "random.pt"
-    torch.save({"model": weights}, path)
-    return path
-
-
-def test_sam2_runs_at_a_small_size(random_checkpoint: Path) -> None:
-    frames, track, truth = figure(4)
-    segmenter = create_segmenter(MaskConfig(sam2_checkpoint=random_checkpoint, sam2_image_size=256))
-    masks = segmenter.segment(frames, track, truth)
-    segmenter.close()
-    assert not isinstance(masks, Reject), masks
-    assert masks.shape == truth.shape and masks.dtype == np.uint8 and masks.std() > 0
-
-
-def test_a_broken_checkpoint_costs_the_track(tmp_path: Path) -> None:
-    path = tmp_path / "broken.pt"
-    path.write_bytes(b"not weights")
-    frames, track, truth = figure(4)
-    segmenter = create_segmenter(MaskConfig(sam2_checkpoint=path, sam2_image_size=256))
-    found = segmenter.segment(frames, track, truth)
-    assert isinstance(found, Reject)
-    assert (found.reason, found.stage) == (Reason.CRASHED, "masks")
+    with pytest.raises(ValueError, match="working_side is 8, at least 64"):
+        MaskConfig(working_side=8)
+    with pytest.raises(ValueError, match=r"border_width is 0.5, must be in \(0, 0.1\]"):
+        MaskConfig(border_width=0.5)
+    with pytest.raises(ValueError, match="limb_weight is -1"):
+        MaskConfig(limb_weight=-1)

@@ -1,4 +1,4 @@
-"""Masks by the `sam2` video predictor, prompted with the track's boxes and landmarks."""
+"""Masks by the `sam2` video predictor, prompted with boxes and landmarks, window by window."""
 
 from typing import Any
 
@@ -15,10 +15,6 @@ from avatarmill.pipeline.children.supervise import (
 from avatarmill.pipeline.mask_config import MaskConfig
 from avatarmill.pipeline.types import Bytes, Float, Frames, Reject, Track
 
-WINDOW_FRAMES = 64
-"""Frames the predictor holds at once; each window is prompted anew, so memory stays bounded."""
-PROMPT_EVERY = 16
-"""Frames between prompts: a mask that drifts is called back."""
 SMALLEST_WINDOW = 8
 """A GPU that has no room for so few frames will not have room for one."""
 LOAD_SECONDS = 120.0
@@ -44,47 +40,58 @@ class Sam2Segmenter:
         )
 
     def segment(self, frames: Frames, track: Track, raw: Bytes) -> Bytes | Reject:
-        """[T, H, W] 0..255, or the failure of the child. `raw` is not used."""
-        masks = []
+        """[T, H, W] 0..255, or the failure of the child. `raw` is not used.
+
+        Goes through the track in windows. Each takes over the last masks of the one before, so the
+        person stays the same; only a window of frames is held at once, whatever the clip's length.
+        """
+        masks = np.zeros((len(track.frame_indices), *frames.images.shape[1:3]), np.uint8)
+        size, done = self._config.sam2_window_frames, 0
         try:
-            for begin in range(0, len(track.frame_indices), WINDOW_FRAMES):
-                window = np.arange(begin, min(begin + WINDOW_FRAMES, len(track.frame_indices)))
-                masks.append(self._segment_window(frames, track, window))
+            while done < len(masks):
+                # At least half of a window is new.
+                begin = max(0, done - min(self._config.sam2_overlap_frames, size // 2))
+                window = slice(begin, min(begin + size, len(masks)))
+                try:
+                    found = self._segment_window(frames, track, window, masks[begin:done])
+                except ChildGpuOutOfMemory:
+                    if size <= SMALLEST_WINDOW:
+                        raise
+                    size = max(SMALLEST_WINDOW, min(size, window.stop - begin) // 2)
+                    continue
+                masks[done : window.stop] = found[done - begin :]
+                done = window.stop
         except ChildFailure as failure:
             return failure.reject("masks")
-        return np.concatenate(masks)
+        return masks
 
     def close(self) -> None:
         """Ends the child."""
         self._child.close()
 
-    def _segment_window(self, frames: Frames, track: Track, window: NDArray[np.int64]) -> Bytes:
+    def _segment_window(self, frames: Frames, track: Track, window: slice, known: Bytes) -> Bytes:
+        """Masks of a window of the track's rows; `known` are those of its first rows."""
         config = self._config
-        rows = np.arange(0, len(window), PROMPT_EVERY)
-        points, labels = prompt_points(track.landmarks.body[window[rows]])
+        points, labels = prompt_points(track.landmarks.body[window])
         request = {
             "call": "segment",
             "model": config.sam2_model,
             "checkpoint": str(config.sam2_checkpoint),
             "image_size": config.sam2_image_size,
             "device": config.sam2_device,
+            "max_prompts": config.sam2_prompts,
         }
         arrays: dict[str, NDArray[Any]] = {
             "images": frames.images[track.frame_indices[window]],
-            "rows": rows,
-            "boxes": track.boxes[window[rows]],
+            "boxes": track.boxes[window],
             "points": points,
             "labels": labels,
+            "known": known,
         }
-        deadline = LOAD_SECONDS + config.sam2_deadline_per_frame * len(window)
-        try:
-            reply = self._child.call(Message(request, arrays), deadline_seconds=deadline)
-        except ChildGpuOutOfMemory:
-            if len(window) <= SMALLEST_WINDOW:
-                raise
-            # Each half is prompted anew, so it needs nothing of the other.
-            halves = np.array_split(window, 2)
-            return np.concatenate([self._segment_window(frames, track, half) for half in halves])
+        # Every prompt goes through the rest of the window once more.
+        passes = (1 + config.sam2_prompts) * (window.stop - window.start)
+        deadline = LOAD_SECONDS + config.sam2_deadline_per_frame * passes
+        reply = self._child.call(Message(request, arrays), deadline_seconds=deadline)
         masks: Bytes = reply.arrays["masks"]
         return masks
 
