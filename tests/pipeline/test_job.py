@@ -114,7 +114,7 @@ def test_a_near_copy_is_a_duplicate_with_evidence(run: Path) -> None:
         str(rows["wild_000004.mp4"]["reason"]).startswith("same bytes as ")
     )
     assert re.search(
-        r"near copy of \S+/(twin|wild_000004).mp4: likeness 0\.\d+ over \d+ % of it, limits 0.56 "
+        r"near copy of \S+/(twin|wild_000004).mp4: likeness 0\.\d+ over \d+ % of it, limits 0.66 "
         r"and 60 %, at \d\.\d\d times its speed",
         str(rows["wild_near.mp4"]["reason"]),
     )

@@ -12,7 +12,7 @@ from avatarmill.pipeline.children.strip import MAX_PICTURES, SIDE, Strip
 from avatarmill.pipeline.likeness import Signature, likeness
 from avatarmill.pipeline.near_duplicates import NearDuplicateConfig, find_copies
 
-THRESHOLD, OVERLAP = 0.56, 0.6
+THRESHOLD, OVERLAP = NearDuplicateConfig().threshold, NearDuplicateConfig().overlap
 Film = NDArray[np.uint8]
 
 

@@ -30,10 +30,13 @@ _MIN_PICTURES = 4
 """Films of less than a second show too little motion to tell a copy from another take."""
 _MEAN_SECONDS = 2.0
 """Window of the average that is taken from the pictures to see what moves."""
-_CROP = 0.95
+CROP = 0.95
 """Side of the cropped copies that are tried."""
-_WORTH_CROPPING = 0.25
-"""Likeness without crops below which no crop is tried: copies cropped in a corner have 0.35."""
+_WORTH_CROPPING = 0.1
+"""Likeness without crops below which no crop is tried: copies cropped in a corner have 0.2."""
+_CELLS = 8
+"""Side of the pictures whose likeness counts. A crop moves things by parts of a pixel and blurs one
+of the two pictures; at half the side both are blurred alike."""
 _STILL = 0.3
 """Grey levels (rms) below which nothing moves: the noise of rounding to whole levels."""
 _STILL_LOOKS = 0.97
@@ -71,7 +74,7 @@ class Likeness(NamedTuple):
     """How a film, or a part of it, agrees with another."""
 
     value: float
-    """Correlation of pictures times correlation of motion, 0 or less to 1."""
+    """Correlation of pictures times correlation of motion times `coverage`, 0 or less to 1."""
     coverage: float
     """Share of the film that agrees."""
     speed: float
@@ -97,11 +100,10 @@ def likeness(film: Signature, other: Signature, threshold: float, overlap: float
     found = [part for part in parts if part.value >= threshold]
     if not found:
         return max(parts)._replace(coverage=0.0)
-    return Likeness(
-        float(np.mean([part.value for part in found])),
-        sum(part.coverage for part in found) / len(parts),
-        float(np.median([part.speed for part in found])),
-    )
+    # What two takes have in common is short: the share of the film counts, too.
+    coverage = sum(part.coverage for part in found) / len(parts)
+    alike = float(np.mean([part.value for part in found]))
+    return Likeness(alike * coverage, coverage, float(np.median([part.speed for part in found])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,18 +265,24 @@ def _normal(rows: Float) -> Float:
 
 @cache
 def _crop_pairs() -> list[tuple[Float, Float]]:
-    """Crops of this film and of the other: none, or one of nine of either; operators [n, n]."""
-    starts = (0.0, (1 - _CROP) / 2, 1 - _CROP)
-    axes = [_enlarge(start, start + _CROP) for start in starts]
-    whole = np.eye(SIDE * SIDE, dtype=np.float32)
+    """Crops of this film and of the other: none, or one of nine of either.
+
+    Operators [_CELLS * _CELLS, SIDE * SIDE].
+    """
+    starts = (0.0, (1 - CROP) / 2, 1 - CROP)
+    axes = [averages(start, start + CROP, _CELLS) for start in starts]
+    whole = np.kron(averages(0, 1, _CELLS), averages(0, 1, _CELLS))
     crops = [np.kron(down, across) for down in axes for across in axes]
     return [(whole, whole), *((whole, crop) for crop in crops), *((crop, whole) for crop in crops)]
 
 
-def _enlarge(begin: float, end: float) -> Float:
-    """[SIDE, SIDE] averages of the parts of [begin, end) of a row of pixels."""
-    edges = np.linspace(begin * SIDE, end * SIDE, SIDE + 1)[:, None]
-    pixels = np.arange(SIDE)
-    overlap = np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels)
-    weights = overlap.clip(0)
-    return np.asarray(weights / weights.sum(1, keepdims=True), np.float32)
+def averages(begin: float, end: float, cells: int) -> Float:
+    """[cells, SIDE] averages of equal parts of [begin, end) of a row of pixels of length 1.
+
+    Beyond its ends the row goes on as its last pixels.
+    """
+    edges = np.linspace(begin * SIDE, end * SIDE, cells + 1)[:, None]
+    low, high = np.arange(SIDE, dtype=np.float64), np.arange(1, SIDE + 1, dtype=np.float64)
+    low[0], high[-1] = -SIDE, 2 * SIDE
+    overlap = (np.minimum(edges[1:], high) - np.maximum(edges[:-1], low)).clip(0)
+    return np.asarray(overlap / overlap.sum(1, keepdims=True), np.float32)

@@ -8,16 +8,19 @@ earlier film that stays: the first of the list wins, whatever the order in which
 were made.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain, combinations
+from tempfile import TemporaryFile
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dctn
 
 from avatarmill.pipeline.children.strip import SIDE
-from avatarmill.pipeline.likeness import Likeness, Signature, likeness
+from avatarmill.pipeline.likeness import CROP, Likeness, Signature, averages, likeness
 
 _BANDS, _BITS = 2, 24
 _UNCERTAIN = 6
@@ -26,6 +29,9 @@ _FEW_PICTURES = 64
 """Longer films have every second picture in the table, others all."""
 _MAX_ASKED = 32
 """Pictures of a film that ask, evenly spread."""
+_CORNER_UNCERTAIN, _CORNER_MAX_ASKED = 4, 8
+"""As above, for the film as it would be cropped or was cropped in a corner: 5 % there turn more
+signs than are uncertain."""
 _MIN_HITS = 2
 """Answers a candidate needs; one is enough for films of a few pictures."""
 _MAX_BUCKET = 32
@@ -42,9 +48,10 @@ class NearDuplicateConfig:
 
     enabled: bool = True
     """Exact copies are found in any case."""
-    threshold: float = 0.56
-    """Likeness of a copy: correlation of pictures times correlation of motion. Copies have 0.6 to
-    1, other takes of one person in one place below 0.5."""
+    threshold: float = 0.66
+    """Likeness of a copy: correlation of pictures times correlation of motion times the share of
+    the source that is found. Copies have 0.7 to 1, other takes of one person in one place, moving
+    in the same manner before the same camera, at most 0.7 and as a rule below 0.6."""
     overlap: float = 0.6
     """Share of a source that must be found in the earlier one."""
 
@@ -76,7 +83,18 @@ def find_copies(
             compared, so that not all signatures need to be held.
         config: limits.
     """
-    table = _Table.of([_film_keys(signature(film)) for film in range(count)])
+    with TemporaryFile() as scratch:
+        table = _Table.of((_film_keys(signature(film)) for film in range(count)), scratch)
+        return _found_copies(count, signature, config, table)
+
+
+def _found_copies(
+    count: int,
+    signature: Callable[[int], Signature | None],
+    config: NearDuplicateConfig,
+    table: "_Table",
+) -> dict[int, Copy]:
+    """Films in order of precedence, each compared with its candidates until one is its original."""
     copies: dict[int, Copy] = {}
     for film in range(count):
         mine = signature(film)
@@ -93,33 +111,38 @@ def find_copies(
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """Keys of all films, sorted by key, then by position in the list."""
+    """Keys of all films, each joined with the film's position in the list, sorted."""
 
-    keys: Keys
-    films: NDArray[np.int32]
+    entries: NDArray[np.int64]
+    """key << 32 | film, in a file: half a gigabyte for a million films."""
 
     @classmethod
-    def of(cls, keys: Sequence[Keys]) -> "_Table":
-        films = np.repeat(np.arange(len(keys), dtype=np.int32), [len(k) for k in keys])
-        flat = np.concatenate([np.zeros(0, np.int64), *keys])
-        order = np.argsort(flat, kind="stable")
-        return cls(flat[order], films[order])
+    def of(cls, keys: Iterable[Keys], scratch: IO[bytes]) -> "_Table":
+        """The table of films in the order of the list, kept in `scratch`."""
+        for film, own in enumerate(keys):
+            scratch.write((own << 32 | film).tobytes())
+        if not scratch.tell():
+            return cls(np.zeros(0, np.int64))
+        scratch.flush()
+        entries = np.memmap(scratch, np.int64, "r+")
+        entries.sort()
+        return cls(entries)
 
     def candidates(self, film: int, signature: Signature | None) -> list[int]:
         """Earlier films with enough keys in common, the first of the list first."""
         if signature is None or not len(signature.pictures):
             return []
-        asked = _asked_keys(signature)
-        low = np.searchsorted(self.keys, asked.ravel())
-        size = np.minimum(np.searchsorted(self.keys, asked.ravel(), "right") - low, _MAX_BUCKET)
+        asked, askers = _asked_keys(signature)
+        keys = asked << 32
+        low = np.searchsorted(self.entries, keys)
+        size = np.minimum(np.searchsorted(self.entries, keys | film) - low, _MAX_BUCKET)
         hit = np.flatnonzero(size)
         places = chain.from_iterable(range(low[k], low[k] + size[k]) for k in hit)
-        films = self.films[np.fromiter(places, np.int64)]
+        films = self.entries[np.fromiter(places, np.int64)] & 0xFFFFFFFF
         # A picture answers once for each film, whatever the number of its keys that agree.
-        asker = np.repeat(hit // asked.shape[1], size[hit])
-        pairs = np.unique(np.stack([films, asker]), axis=1)
-        found, answers = np.unique(pairs[0][pairs[0] < film], return_counts=True)
-        enough = answers >= min(_MIN_HITS, len(asked))
+        pairs = np.unique(np.stack([films, np.repeat(askers[hit], size[hit])]), axis=1)
+        found, answers = np.unique(pairs[0], return_counts=True)
+        enough = answers >= min(_MIN_HITS, len(signature.pictures))
         found, answers = found[enough], answers[enough]
         best = np.argsort(-answers, kind="stable")[:_MAX_CANDIDATES]
         return sorted(found[best].tolist())
@@ -133,15 +156,46 @@ def _film_keys(signature: Signature | None) -> Keys:
     return np.unique(_packed(_coefficients(signature.pictures[::step]) > 0))
 
 
-def _asked_keys(signature: Signature) -> Keys:
-    """[pictures, keys]: of both bands, with every choice of the uncertain signs."""
-    count = len(signature.pictures)
-    chosen = np.linspace(0, count - 1, min(count, _MAX_ASKED)).round().astype(int)
-    values = _coefficients(signature.pictures[chosen])
+def _asked_keys(signature: Signature) -> tuple[Keys, NDArray[np.int64]]:
+    """Keys of both bands with every choice of the uncertain signs, and the picture that asks each.
+
+    The film asks as it is, then as it would look cropped in a corner, and as it may have looked
+    before it was.
+    """
+    flat = signature.pictures.reshape(len(signature.pictures), -1)
+    keys, askers = [], []
+    for operator in (None, *_corners()):
+        most, uncertain = (
+            (_MAX_ASKED, _UNCERTAIN) if operator is None else (_CORNER_MAX_ASKED, _CORNER_UNCERTAIN)
+        )
+        chosen = np.linspace(0, len(flat) - 1, min(len(flat), most)).round().astype(np.int64)
+        seen = flat[chosen] if operator is None else flat[chosen] @ operator.T
+        own = _tried_keys(seen.reshape(-1, SIDE, SIDE), uncertain)
+        keys.append(own.ravel())
+        askers.append(np.repeat(chosen, own.shape[1]))
+    return np.concatenate(keys), np.concatenate(askers)
+
+
+def _tried_keys(pictures: NDArray[np.generic], uncertain: int) -> Keys:
+    """[pictures, keys]."""
+    values = _coefficients(pictures)
     base = _packed(values > 0)
-    weak = np.argsort(np.abs(values), axis=2, kind="stable")[:, :, :_UNCERTAIN]
+    weak = np.argsort(np.abs(values), axis=2, kind="stable")[:, :, :uncertain]
     flips = [sum(choice, np.zeros_like(base)) for choice in _choices(1 << weak)]
     return np.concatenate([base ^ flip for flip in flips], axis=1)
+
+
+@cache
+def _corners() -> list[NDArray[np.float64]]:
+    """Operators [SIDE * SIDE, SIDE * SIDE]: crops in four corners, and their reverses."""
+    shrunk = [(0.0, CROP), (1 - CROP, 1.0)]
+    grown = [(0.0, 1 / CROP), (1 - 1 / CROP, 1.0)]
+    return [
+        np.kron(averages(*down, SIDE), averages(*across, SIDE)).astype(np.float64)
+        for spans in (shrunk, grown)
+        for down in spans
+        for across in spans
+    ]
 
 
 def _choices(bits: NDArray[np.int64]) -> list[list[NDArray[np.int64]]]:
@@ -157,7 +211,7 @@ def _packed(signs: NDArray[np.bool_]) -> Keys:
     return keys
 
 
-def _coefficients(pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _coefficients(pictures: NDArray[np.generic]) -> NDArray[np.float64]:
     """[n, bands, bits] lowest cosine coefficients of pictures, less the mean; bands interleaved."""
     # In double precision: a sign must not depend on the kind of machine.
     cosines = dctn(pictures.astype(np.float64), axes=(1, 2), norm="ortho")

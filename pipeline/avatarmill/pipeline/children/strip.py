@@ -80,9 +80,11 @@ class Strip:
 def _lit(levels: NDArray[np.float32]) -> tuple[int, int]:
     """First and past-the-last line between the bars."""
     lit = np.flatnonzero(levels > _BAR_LEVEL)
-    if len(lit) and lit[-1] + 1 - lit[0] >= _MIN_LIT * len(levels):
-        return int(lit[0]), int(lit[-1]) + 1
-    return 0, len(levels)
+    if not len(lit) or lit[-1] + 1 - lit[0] < _MIN_LIT * len(levels):
+        return 0, len(levels)
+    # The line next to a bar is part of it as a rule: bars end between two lines.
+    begin, end = int(lit[0]), int(lit[-1]) + 1
+    return begin + (begin > 0), end - (end < len(levels))
 
 
 def _shrink(begin: int, end: int) -> NDArray[np.float64]:
