@@ -30,10 +30,9 @@ from avatarmill.pipeline.children.supervise import Child
 from avatarmill.pipeline.decode import DecodeConfig, decode
 from avatarmill.pipeline.fit import FitConfig, fit_track
 from avatarmill.pipeline.fit_kinematics import PointModel
-from avatarmill.pipeline.fit_landmarks import NUM_BODY, point_model
+from avatarmill.pipeline.fit_landmarks import NUM_BODY, NUM_BODY_JOINTS, point_model
 from avatarmill.pipeline.fit_prior import pose_prior
 from avatarmill.pipeline.fit_truth import (
-    NUM_BODY_JOINTS,
     acceleration,
     aligned_errors_mm,
     body_joints,
@@ -154,7 +153,7 @@ def score(film: Filmed, body: Body, model: PointModel, weights: Array) -> Scores
     truth = body_joints(body, film.params)
     fitted = body_joints(body, params_of(fit_of(film, film.track, body, FitConfig())))
     exact = true_landmarks(model, film.params, film.person.intrinsics[0].astype(float), film.size)
-    config = FitConfig(noise=_TRUE_NOISE)
+    config = FitConfig(noise=_TRUE_NOISE, lifter=False)
     known = fit_of(film, replace(film.track, landmarks=exact), body, config, known=True)
     world = film.track.landmarks.body_world.astype(np.float64)
     counts = film.person.in_image >= _INSIDE

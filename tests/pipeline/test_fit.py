@@ -1,5 +1,6 @@
 """Fits of landmarks made from the body itself: what went in must come out."""
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -8,21 +9,27 @@ from numpy.typing import NDArray
 from avatarmill.avatar.body import Body, BodyParams, load_body
 from avatarmill.avatar.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from avatarmill.pipeline.fit import FitConfig, fit_track
-from avatarmill.pipeline.fit_kinematics import pose_points
 from avatarmill.pipeline.fit_landmarks import (
-    FACE,
-    FACE_ROWS,
     LEFT_HAND_ROWS,
-    NUM_BODY,
     RIGHT_HAND_ROWS,
     landmark_map,
     point_model,
+    with_joints,
 )
 from avatarmill.pipeline.fit_prior import pose_prior
-from avatarmill.pipeline.fit_start import align
+from avatarmill.pipeline.fit_truth import (
+    aligned_errors_mm,
+    body_joints,
+    params_of,
+    true_landmarks,
+    true_points,
+)
 from avatarmill.pipeline.types import Fit, Landmarks, Reason, Reject, Track
 
-WIDTH, HEIGHT, FOCAL = 640, 480, 768.0
+WIDTH, HEIGHT = 640, 480
+LENS = np.array([[768.0, 0, WIDTH / 2], [0, 768, HEIGHT / 2], [0, 0, 1]])
+EXACT = FitConfig(lifter=False)
+"""For landmarks that do not err like MediaPipe's."""
 FRAMES = 6
 
 FloatArray = NDArray[np.float64]
@@ -56,37 +63,10 @@ def _facing_camera(turn: torch.Tensor) -> torch.Tensor:
 
 
 def landmarks_of(body: Body, params: BodyParams) -> Landmarks:
-    """Perfect landmarks: projected points, and world points as a camera on the person sees them."""
-    model = point_model(body)
-    blend = torch.cat((params.shape, params.expression), dim=-1).double()
-    posed = pose_points(
-        model,
-        axis_angle_to_matrix(params.pose[:, 0].double()),
-        params.pose.double(),
-        blend,
-        params.translation.double(),
-    )
-    points = posed.points
-    pixels = points[..., :2] / points[..., 2:] * FOCAL + torch.tensor((WIDTH / 2, HEIGHT / 2))
-    frames = len(points)
-    middle = points[:, [23, 24]].mean(1, keepdim=True)
-    offset = (pixels[:, :NUM_BODY].mean(1) - torch.tensor((WIDTH / 2, HEIGHT / 2))) / FOCAL
-    ray = torch.cat((offset, torch.ones(frames, 1)), dim=-1).double()
-    ray = ray / ray.norm(dim=-1, keepdim=True)
-    forward = torch.tensor((0.0, 0.0, 1.0), dtype=torch.float64).expand_as(ray)
-    world = (points[:, :NUM_BODY] - middle) @ align(forward, ray)
-    flat = torch.cat((pixels, torch.zeros(frames, pixels.shape[1], 1)), dim=-1)
-    flat_array = flat.numpy().astype(np.float32)
-    face = np.full((frames, 478, 3), np.nan, np.float32)
-    face[:, FACE] = flat_array[:, FACE_ROWS]
-    visible = np.ones((frames, NUM_BODY, 1), np.float32)
-    return Landmarks(
-        body=np.concatenate([flat_array[:, :NUM_BODY], visible], axis=-1),
-        body_world=world.numpy().astype(np.float32),
-        left_hand=flat_array[:, LEFT_HAND_ROWS],
-        right_hand=flat_array[:, RIGHT_HAND_ROWS],
-        face=face,
-    )
+    """Landmarks without error; all visible, wherever they are."""
+    landmarks = true_landmarks(point_model(body), params, LENS, (WIDTH, HEIGHT))
+    landmarks.body[..., 3] = 1
+    return landmarks
 
 
 def track_of(landmarks: Landmarks) -> Track:
@@ -103,7 +83,7 @@ def run(body: Body, landmarks: Landmarks, config: FitConfig | None = None) -> Fi
         width=WIDTH,
         height=HEIGHT,
         body=body,
-        config=config,
+        config=config or EXACT,
     )
 
 
@@ -113,35 +93,34 @@ def fitted(body: Body, landmarks: Landmarks) -> Fit:
     return fit
 
 
-def joints_of(body: Body, fit: Fit) -> torch.Tensor:
-    """[T, 55, 3] camera-space joints of a fit."""
-    frames = len(fit.pose)
-    params = BodyParams(
-        torch.from_numpy(fit.pose),
-        torch.from_numpy(fit.shape).expand(frames, -1),
-        torch.from_numpy(fit.expression),
-        torch.from_numpy(fit.translation),
-    )
-    return body.transforms(params)[0]
-
-
-def aligned_error_mm(joints: torch.Tensor, truth: torch.Tensor) -> float:
-    """Mean error over the body joints after a similarity alignment of each frame (PA-MPJPE)."""
-    found, wanted = joints[:, :22].double(), truth[:, :22].double()
-    found, wanted = found - found.mean(1, keepdim=True), wanted - wanted.mean(1, keepdim=True)
-    u, s, vt = torch.linalg.svd(found.mT @ wanted)
-    scale = s.sum(-1) / found.square().sum((-1, -2))
-    moved = scale[:, None, None] * found @ (u @ vt)
-    return float(1000 * (moved - wanted).norm(dim=-1).mean())
+def error_mm(body: Body, fit: Fit, params: BodyParams) -> float:
+    """PA-MPJPE over the body joints."""
+    found, truth = body_joints(body, params_of(fit)), body_joints(body, params)
+    return float(aligned_errors_mm(found, truth).mean())
 
 
 @pytest.mark.parametrize("yaw", [0.0, 0.4, 2.6])
 def test_true_landmarks_give_back_the_pose(body: Body, yaw: float) -> None:
     params = actor(yaw=yaw)
     fit = fitted(body, landmarks_of(body, params))
-    truth, _ = body.transforms(params)
-    assert aligned_error_mm(joints_of(body, fit), truth) < 12
+    assert error_mm(body, fit, params) < 12
     assert float(np.median(fit.residual_px)) < 1.5
+
+
+def test_exact_landmarks_and_lens_are_met_to_millimetres(body: Body) -> None:
+    params = actor()
+    fit = fit_track(
+        track_of(landmarks_of(body, params)),
+        pts_seconds=np.arange(FRAMES) / 10,
+        width=WIDTH,
+        height=HEIGHT,
+        body=body,
+        config=FitConfig(lifter=False, noise=0.05),
+        intrinsics=LENS.astype(np.float32),
+    )
+    assert isinstance(fit, Fit)
+    assert error_mm(body, fit, params) < 5
+    assert fit.intrinsics[0, 0] == pytest.approx(LENS[0, 0], rel=0.01)
 
 
 def test_an_upright_person_is_half_a_turn_about_x(body: Body) -> None:
@@ -171,7 +150,7 @@ def test_missing_hands_and_face_do_not_poison_the_rest(body: Body) -> None:
     landmarks.face[::2] = np.nan
     fit = fitted(body, landmarks)
     assert all(np.isfinite(value).all() for value in (fit.pose, fit.expression, fit.translation))
-    assert aligned_error_mm(joints_of(body, fit), body.transforms(params)[0]) < 15
+    assert error_mm(body, fit, params) < 15
     assert not fit.confidence[:, 40:].any()
 
 
@@ -218,6 +197,8 @@ def test_impossible_settings_are_refused() -> None:
         FitConfig(focal_ratio=9)
     with pytest.raises(ValueError, match="rounds 0 must be at least 1"):
         FitConfig(rounds=0)
+    with pytest.raises(ValueError, match=r"noise 0 is outside 0\.01\.\.10"):
+        FitConfig(noise=0)
     with pytest.raises(ValueError, match=r"max_residual -1 must be positive"):
         FitConfig(max_residual=-1)
 
@@ -226,3 +207,21 @@ def test_times_must_match_the_track(body: Body) -> None:
     track = track_of(landmarks_of(body, actor(3)))
     with pytest.raises(ValueError, match="2 times for 3 track frames"):
         fit_track(track, pts_seconds=np.zeros(2), width=WIDTH, height=HEIGHT, body=body)
+
+
+def test_points_of_joints_are_the_joints(body: Body) -> None:
+    params = actor(2)
+    points = true_points(with_joints(point_model(body)), params)
+    np.testing.assert_allclose(points[:, -22:], body_joints(body, params), atol=2e-6)
+
+
+def test_threads_do_not_change_the_bytes(body: Body) -> None:
+    landmarks = landmarks_of(body, actor(5))
+    threads = numba.get_num_threads()
+    first = fitted(body, landmarks)
+    try:
+        numba.set_num_threads(1)
+        second = fitted(body, landmarks)
+    finally:
+        numba.set_num_threads(threads)
+    assert first.pose.tobytes() == second.pose.tobytes()

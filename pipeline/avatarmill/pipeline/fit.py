@@ -1,6 +1,6 @@
 """SMPL-X fit of a whole track: landmarks in, body parameters in camera space out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,14 +12,24 @@ from torch import Tensor
 from avatarmill.avatar.body import Body
 from avatarmill.avatar.rotations import matrix_to_axis_angle
 from avatarmill.pipeline.fit_confidence import joint_confidence
-from avatarmill.pipeline.fit_evidence import Observation, observe, weigh
+from avatarmill.pipeline.fit_evidence import (
+    Observation,
+    landmark_bones,
+    lifted_bones,
+    observe,
+    weigh,
+)
 from avatarmill.pipeline.fit_kinematics import PointModel, pose_points
 from avatarmill.pipeline.fit_landmarks import (
+    BODY_ROWS,
     FACE_ROWS,
+    JOINT_ROWS,
     LEFT_HAND_ROWS,
     NUM_BODY,
+    NUM_LANDMARKS,
     RIGHT_HAND_ROWS,
     point_model,
+    with_joints,
 )
 from avatarmill.pipeline.fit_objective import Objective, minimise
 from avatarmill.pipeline.fit_prior import (
@@ -31,7 +41,13 @@ from avatarmill.pipeline.fit_prior import (
     RIGHT_HAND,
     pose_prior,
 )
-from avatarmill.pipeline.fit_start import camera_world, limb_pose, place, torso_rotation
+from avatarmill.pipeline.fit_start import (
+    GUESSED_FOCAL,
+    camera_turn,
+    limb_pose,
+    place,
+    torso_rotation,
+)
 from avatarmill.pipeline.fit_terms import NUM_SHAPE, Evidence, State, Unknowns, Weights, reproject
 from avatarmill.pipeline.types import Fit, Float, Reason, Reject, Track
 
@@ -43,14 +59,16 @@ _KNOWN_FOCAL = 1e-3
 class FitConfig:
     """How a track is fitted and when the result is refused."""
 
-    focal_ratio: float = 1.2
+    focal_ratio: float = GUESSED_FOCAL
     """Focal length the search starts from, as a multiple of the longer image side."""
-    body_iterations: int = 12
-    detail_iterations: int = 6
+    body_iterations: int = 8
+    detail_iterations: int = 4
     rounds: int = 2
     """Alternations between the body and its hands and face."""
-    tolerance: float = 1e-3
+    tolerance: float = 2e-3
     """A stage ends when a step lowers the cost by less than this fraction."""
+    lifter: bool = True
+    """Correct the directions of MediaPipe's bones; off for landmarks that do not err like its."""
     noise: float = 1.0
     """Multiplies the standard deviations of landmarks: 1 for a detector, 0.05 for points that are
     known exactly."""
@@ -129,15 +147,25 @@ def _fit(
     config: FitConfig,
     intrinsics: Float | None,
 ) -> Fit | Reject:
-    model = point_model(body)
+    model = with_joints(point_model(body))
     seen = observe(track.landmarks, width=width, height=height)
     times = torch.from_numpy(np.asarray(pts_seconds, np.float64))
     center = torch.tensor((width / 2, height / 2), dtype=torch.float64)
+    guess = GUESSED_FOCAL * max(width, height)
     focal, weights = config.focal_ratio * max(width, height), Weights()
     if intrinsics is not None:
         center = torch.from_numpy(intrinsics[:2, 2].astype(np.float64))
         focal, weights = float(intrinsics[0, 0]), Weights(focal=_KNOWN_FOCAL)
-    state, evidence = _start(model, seen, focal, center, config.noise)
+    trust = seen.trust[:, :NUM_BODY] + 1e-6
+    turn = camera_turn(seen.pixels[:, :NUM_BODY], trust, focal, center)
+    bones = landmark_bones(seen, body=not config.lifter).turned(turn)
+    if config.lifter:
+        # The network was trained with the guessed camera.
+        guessed = camera_turn(seen.pixels[:, :NUM_BODY], trust, guess, center)
+        bones = bones + lifted_bones(seen, np.asarray(pts_seconds, np.float64)).turned(guessed)
+    state = _start(model, seen, seen.world @ turn.mT, focal, center)
+    depth = state.translation[:, 2] + model.joints[0, 2]
+    evidence = weigh(seen, bones, depth / focal, center, noise=config.noise)
     state = _descend(model, state, evidence, times, config, weights)
     fit, metres = _result(model, state, seen, evidence, center)
     if metres > config.max_residual:
@@ -152,29 +180,23 @@ def _fit(
 
 
 def _start(
-    model: PointModel, seen: Observation, focal: float, center: Tensor, noise: float
-) -> tuple[State, Evidence]:
-    """The closed-form start and the evidence at the depth it finds."""
+    model: PointModel, seen: Observation, world: Tensor, focal: float, center: Tensor
+) -> State:
+    """The closed-form start, from world landmarks [T, 33, 3] in camera axes."""
     pixels, trust = seen.pixels[:, :NUM_BODY], seen.trust[:, :NUM_BODY] + 1e-6
-    world = camera_world(seen.world, pixels, trust, focal, center)
     place_at = place(world, pixels, trust, focal, center)
     place_at[:, 2].clamp_min_(0.3)
-    prior = pose_prior()
     root = torso_rotation(model, world)
-    pose = limb_pose(model, root, world, prior)
     hips = model.points[[23, 24]].mean(0) - model.joints[0]
-    translation = place_at - (root @ hips) - model.joints[0]
     frames, blends = len(root), model.point_dirs.shape[-1]
-    state = State(
+    return State(
         root=root,
-        pose=pose,
-        translation=translation,
+        pose=limb_pose(model, root, world, pose_prior()),
+        translation=place_at - (root @ hips) - model.joints[0],
         expression=torch.zeros(frames, blends - NUM_SHAPE, dtype=torch.float64),
         shape=torch.zeros(NUM_SHAPE, dtype=torch.float64),
         log_focal=torch.tensor(float(np.log(focal)), dtype=torch.float64),
     )
-    evidence = weigh(seen, world, place_at[:, 2] / focal, center, robust=8.0, noise=noise)
-    return state, evidence
 
 
 def _descend(
@@ -188,11 +210,11 @@ def _descend(
     """Torso, body, then body and details in turns."""
     start_focal, prior = state.log_focal, pose_prior()
 
-    def stage(unknowns: Unknowns, rows: list[int], robust: float, iterations: int) -> None:
+    def stage(unknowns: Unknowns, rows: Sequence[int], robust: float, iterations: int) -> None:
         nonlocal state
         objective = Objective(
             model.select(rows),
-            evidence.select(rows, robust=robust, bones=unknowns.body),
+            evidence.select(rows, robust=robust),
             prior,
             weights,
             unknowns,
@@ -201,12 +223,12 @@ def _descend(
         )
         state = minimise(objective, state, iterations=iterations, tolerance=config.tolerance)
 
-    everything = list(range(FACE_ROWS.stop))
-    coarse = list(range(NUM_BODY))
-    stage(Unknowns((), body=True, shared=False), coarse, 8.0, 5)
+    everything = range(FACE_ROWS.stop)
+    coarse = (*range(NUM_BODY), *range(JOINT_ROWS.start, JOINT_ROWS.stop))
+    stage(Unknowns((), body=True, shared=False), coarse, 8.0, 3)
     stage(Unknowns(BODY_JOINTS, body=True, shared=False), coarse, 8.0, config.body_iterations)
     for _ in range(config.rounds):
-        stage(Unknowns(BODY_JOINTS, True, True), everything, 4.0, config.body_iterations)
+        stage(Unknowns(BODY_JOINTS, True, True), BODY_ROWS, 4.0, config.body_iterations)
         for hand, rows in ((LEFT_HAND, LEFT_HAND_ROWS), (RIGHT_HAND, RIGHT_HAND_ROWS)):
             stage(Unknowns(hand, False, False), everything[rows], 4.0, config.detail_iterations)
         face = Unknowns((JAW, LEFT_EYE, RIGHT_EYE), False, False, expression=True)
@@ -218,8 +240,9 @@ def _result(
     model: PointModel, state: State, seen: Observation, evidence: Evidence, center: Tensor
 ) -> tuple[Fit, float]:
     """The fit as arrays, and its median error in metres at the person."""
-    posed = pose_points(model, state.root, state.pose, state.blend(), state.translation)
-    error = (reproject(posed.points, state.log_focal, center) - seen.pixels).norm(dim=-1)
+    points = pose_points(model, state.root, state.pose, state.blend(), state.translation)
+    projected = reproject(points[:, :NUM_LANDMARKS], state.log_focal, center)
+    error = (projected - seen.pixels).norm(dim=-1)
     # Hands and faces that were not attached to the body are not evidence, so not confidence.
     trust = seen.trust * (evidence.precision > 0)
     depth = state.translation[:, 2] + model.joints[0, 2]

@@ -1,6 +1,6 @@
 """From detected landmarks to evidence: which of them to believe, and how far."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from avatarmill.pipeline.fit_landmarks import (
     FACE_IRIS,
     FACE_OVAL,
     FACE_ROWS,
+    JOINT_ROWS,
     LEFT_HAND_ROWS,
     LEFT_HIP,
     LEFT_SHOULDER,
@@ -24,6 +25,7 @@ from avatarmill.pipeline.fit_landmarks import (
     RIGHT_SHOULDER,
     RIGHT_WRIST,
 )
+from avatarmill.pipeline.fit_lifter import PARENTS, lifter_features, load_lifter
 from avatarmill.pipeline.fit_terms import Evidence
 from avatarmill.pipeline.types import Landmarks
 
@@ -47,6 +49,18 @@ _BONES: tuple[tuple[int, int, float], ...] = (
     *((15, 19, 0.5), (15, 17, 0.5), (16, 20, 0.5), (16, 18, 0.5)),
 )
 _TORSO = (LEFT_SHOULDER, RIGHT_SHOULDER, LEFT_HIP, RIGHT_HIP)
+# Those between joints that the lifter knows better.
+_LIFTED = frozenset(bone[:2] for bone in _BONES[:14])
+# Landmarks that must be inside the image for each bone of the lifter.
+_LIFTER_SUPPORT: tuple[list[int], ...] = (
+    *([23, 24], [23, 24], [23, 24, 11, 12], [23, 25], [24, 26], [23, 24, 11, 12]),
+    *([25, 27], [26, 28], [11, 12], [27, 31], [28, 32], [11, 12, 0], [11], [12], [0, 7, 8]),
+    *([11], [12], [11, 13], [12, 14], [13, 15], [14, 16]),
+)
+_TRUNK = (2, 5, 8, 11, 12, 13, 14, 15, 16)
+_LIFTER_FLOOR, _OVERCONFIDENCE = 0.05, 1.7
+"""Least deviation of a bone in radians; how far the network's own are too small for people whom it
+was not trained on."""
 _TORSO_FLOOR = 0.3
 """Trust in the 3D torso even where it is outside the image: nothing else tells the lean."""
 
@@ -76,6 +90,33 @@ class Observation:
     """[T, 33, 3] hip-centred metres in MediaPipe's axes."""
     world_trust: Tensor
     """[T, 33] 0..1."""
+    inside: Tensor
+    """[T, 33] 1 inside the image, falling to 0 beyond its border; whether visible or hidden."""
+    visibility: Tensor
+    """[T, 33] MediaPipe's, 0..1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bones:
+    """Directions between points of the body."""
+
+    pairs: Tensor
+    """[B, 2] rows of a model of `with_joints`."""
+    directions: Tensor
+    """[T, B, 3] unit."""
+    precision: Tensor
+    """[T, B] 1/sigma in 1/radian."""
+
+    def turned(self, turn: Tensor) -> "Bones":
+        """The same in other axes; turn is [T, 3, 3]."""
+        return replace(self, directions=self.directions @ turn.mT)
+
+    def __add__(self, other: "Bones") -> "Bones":
+        return Bones(
+            torch.cat((self.pairs, other.pairs)),
+            torch.cat((self.directions, other.directions), dim=1),
+            torch.cat((self.precision, other.precision), dim=1),
+        )
 
 
 def observe(landmarks: Landmarks, *, width: int, height: int) -> Observation:
@@ -92,7 +133,8 @@ def observe(landmarks: Landmarks, *, width: int, height: int) -> Observation:
     pixels[:, FACE_ROWS] = landmarks.face[:, FACE, :2]
     trust = np.ones((frames, NUM_LANDMARKS))
     trust[:, :NUM_BODY] = np.nan_to_num(landmarks.body[..., 3])
-    trust *= _inside(pixels, width, height) * np.isfinite(pixels[..., 0])
+    inside = _inside(pixels, width, height) * np.isfinite(pixels[..., 0])
+    trust *= inside
     world_trust = trust[:, :NUM_BODY].copy()
     seen = np.isfinite(landmarks.body_world[..., 0])
     world_trust[:, _TORSO] = np.maximum(world_trust[:, _TORSO], _TORSO_FLOOR)
@@ -101,47 +143,70 @@ def observe(landmarks: Landmarks, *, width: int, height: int) -> Observation:
         torch.from_numpy(trust),
         torch.from_numpy(np.nan_to_num(landmarks.body_world.astype(np.float64))),
         torch.from_numpy(world_trust * seen),
+        torch.from_numpy(inside[:, :NUM_BODY]),
+        torch.from_numpy(np.nan_to_num(landmarks.body[..., 3].astype(np.float64))),
     )
 
 
 def weigh(
-    seen: Observation,
-    world: Tensor,
-    pixel_metres: Tensor,
-    center: Tensor,
-    *,
-    robust: float,
-    noise: float = 1.0,
+    seen: Observation, bones: Bones, pixel_metres: Tensor, center: Tensor, *, noise: float = 1.0
 ) -> Evidence:
     """Evidence of an observation once the depth of the person is known.
 
     Args:
         seen: the landmarks.
-        world: [T, 33, 3] world landmarks in camera axes.
+        bones: directions in camera axes.
         pixel_metres: [T] metres a pixel spans at the person.
         center: [2] principal point.
-        robust: Geman-McClure scale in sigmas.
         noise: multiplies all standard deviations.
     """
     trust = seen.trust.clone()
     for rows, own, anchor in _ATTACHED:
         apart = (seen.pixels[:, own] - seen.pixels[:, anchor]).norm(dim=-1) * pixel_metres
         trust[:, rows] *= (apart < _ATTACH).to(trust)[:, None]
-    pairs = torch.tensor([bone[:2] for bone in _BONES])
-    directions = world[:, pairs[:, 1]] - world[:, pairs[:, 0]]
-    directions = directions / directions.norm(dim=-1, keepdim=True).clamp_min(1e-6)
-    bone_trust = seen.world_trust[:, pairs].amin(-1)
-    sigma = torch.tensor([bone[2] for bone in _BONES], dtype=torch.float64)
     return Evidence(
         pixels=seen.pixels,
         precision=trust / (noise * landmark_sigma()),
         pixel_metres=pixel_metres,
         center=center,
-        bone_pairs=pairs,
-        bone_directions=directions,
-        bone_precision=bone_trust / (noise * sigma),
-        robust=robust,
+        bone_pairs=bones.pairs,
+        bone_directions=bones.directions,
+        bone_precision=bones.precision / noise,
     )
+
+
+def landmark_bones(seen: Observation, *, body: bool) -> Bones:
+    """Directions between MediaPipe's world landmarks, in its axes.
+
+    Args:
+        seen: the landmarks.
+        body: trunk and limbs too, not only head, hands and feet.
+    """
+    rows = [bone for bone in _BONES if body or bone[:2] not in _LIFTED]
+    pairs = torch.tensor([bone[:2] for bone in rows])
+    directions = seen.world[:, pairs[:, 1]] - seen.world[:, pairs[:, 0]]
+    directions = directions / directions.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+    sigma = torch.tensor([bone[2] for bone in rows], dtype=torch.float64)
+    return Bones(pairs, directions, seen.world_trust[:, pairs].amin(-1) / sigma)
+
+
+def lifted_bones(seen: Observation, seconds: Array) -> Bones:
+    """The directions of the body's bones as the lifter has them, in MediaPipe's axes.
+
+    A bone counts as far as its landmarks are inside the image: the network guesses what lies
+    outside, and the prior is a calmer guess. The trunk is believed a little in any case.
+    """
+    world, trust = seen.world.numpy(), seen.trust[:, :NUM_BODY].numpy()
+    pixels, visibility = seen.pixels[:, :NUM_BODY].numpy(), seen.visibility.numpy()
+    features = lifter_features(world, pixels, visibility, trust, seconds)
+    directions, sigma = load_lifter()(features, world)
+    support = torch.stack([seen.inside[:, rows].mean(-1) for rows in _LIFTER_SUPPORT], dim=-1)
+    support[:, list(_TRUNK)] = support[:, list(_TRUNK)].clamp_min(_TORSO_FLOOR)
+    support = support * (seen.visibility.amax(-1, keepdim=True) > 0)
+    first = JOINT_ROWS.start
+    pairs = torch.tensor([(first + up, first + bone + 1) for bone, up in enumerate(PARENTS)])
+    spread = np.maximum(sigma, _LIFTER_FLOOR) * _OVERCONFIDENCE
+    return Bones(pairs, torch.from_numpy(directions), support**2 / torch.from_numpy(spread))
 
 
 def landmark_sigma() -> Tensor:

@@ -1,7 +1,7 @@
 """MediaPipe's landmarks on the body: which point of the body each of them is."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 
@@ -32,7 +32,20 @@ LEFT_HAND_ROWS = slice(NUM_BODY, NUM_BODY + NUM_HAND)
 RIGHT_HAND_ROWS = slice(LEFT_HAND_ROWS.stop, LEFT_HAND_ROWS.stop + NUM_HAND)
 FACE_ROWS = slice(RIGHT_HAND_ROWS.stop, RIGHT_HAND_ROWS.stop + len(FACE))
 NUM_LANDMARKS = FACE_ROWS.stop
-
+NUM_BODY_JOINTS = 22
+JOINT_ROWS = slice(NUM_LANDMARKS, NUM_LANDMARKS + NUM_BODY_JOINTS)
+"""Rows of the joints in a model of `with_joints`."""
+_HAND_FRAME, _FACE_FRAME = (
+    (0, 5, 9, 17),
+    (61, 291, 1, 168, 33, 263, 133, 362, 152, 323, 93, 159, 386),
+)
+# What turns the wrists and the head; the rest of hands and face says nothing of the body.
+BODY_ROWS = (
+    *range(NUM_BODY),
+    *(rows.start + point for rows in (LEFT_HAND_ROWS, RIGHT_HAND_ROWS) for point in _HAND_FRAME),
+    *(FACE_ROWS.start + FACE.index(point) for point in _FACE_FRAME),
+    *range(JOINT_ROWS.start, JOINT_ROWS.stop),
+)
 
 _SURFACE_BONES = (15, 22, 23, 24)
 """Head, jaw and eyes: what is measured from them is skin, and moves with shape and expression."""
@@ -88,6 +101,22 @@ def point_model(body: Body) -> PointModel:
         point_dirs=dirs,
         bones=bones,
         weights=slots,
+    )
+
+
+def with_joints(model: PointModel) -> PointModel:
+    """The model with the 22 joints of the body as more points: a joint moves with its parent."""
+    count = NUM_BODY_JOINTS
+    bones = torch.zeros(count, model.bones.shape[1], dtype=torch.int64)
+    bones[1:, 0] = torch.tensor(model.parents[1:count])
+    weights = torch.zeros(count, model.weights.shape[1], dtype=torch.float64)
+    weights[:, 0] = 1
+    return replace(
+        model,
+        points=torch.cat((model.points, model.joints[:count])),
+        point_dirs=torch.cat((model.point_dirs, model.joint_dirs[:count])),
+        bones=torch.cat((model.bones, bones)),
+        weights=torch.cat((model.weights, weights)),
     )
 
 

@@ -3,30 +3,19 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from avatarmill.avatar.rotations import axis_angle_to_matrix, matrix_to_axis_angle
-from avatarmill.pipeline.fit_kinematics import (
-    PointModel,
-    Posed,
-    blend_jacobian,
-    pose_jacobian,
-    pose_points,
-)
+from avatarmill.pipeline.fit_kernels import accumulate, forward
+from avatarmill.pipeline.fit_kinematics import NUM_JOINTS, PointModel
 from avatarmill.pipeline.fit_prior import PosePrior
 from avatarmill.pipeline.fit_solver import Normal, Smoothness, solve_step
-from avatarmill.pipeline.fit_terms import (
-    NUM_SHAPE,
-    Evidence,
-    State,
-    Unknowns,
-    Weights,
-    bone_residual,
-    pixel_residual,
-    robust_cost,
-    robust_weight,
-)
+from avatarmill.pipeline.fit_terms import NUM_SHAPE, Evidence, State, Unknowns, Weights
+
+Array = NDArray[np.float64]
 
 
 class Objective:
@@ -54,53 +43,94 @@ class Objective:
     ) -> None:
         self.model, self.evidence, self.prior = model, evidence, prior
         self.weights, self.unknowns, self.start_focal = weights, unknowns, start_focal
-        self.moving = torch.tensor(((0,) if unknowns.body else ()) + unknowns.joints)
         self.free = torch.tensor(unknowns.joints, dtype=torch.int64)
         self.smooth = self._smoothness(times)
+        self._prepare()
 
-    def pose(self, state: State) -> Posed:
-        """Forward kinematics of the state."""
-        return pose_points(self.model, state.root, state.pose, state.blend(), state.translation)
+    def _prepare(self) -> None:
+        """What stays the same over the iterations, as the kernels want it."""
+        model, unknowns, evidence = self.model, self.unknowns, self.evidence
+        joints = unknowns.offset + 3 * len(unknowns.joints)
+        num_expression = model.point_dirs.shape[-1] - NUM_SHAPE if unknowns.expression else 0
+        self._num_frame = joints + num_expression
+        column = np.full(NUM_JOINTS, -1, np.int64)
+        column[list(unknowns.joints)] = unknowns.offset + 3 * np.arange(len(unknowns.joints))
+        if unknowns.body:
+            column[0] = 0
+        focal = self._num_frame + NUM_SHAPE if unknowns.shared else -1
+        blend = self._num_frame if unknowns.shared else joints
+        self._layout = (column, 3 if unknowns.body else -1, blend, focal)
+        dims = slice(0, 0)
+        if unknowns.shared:
+            dims = slice(0, NUM_SHAPE)
+        elif unknowns.expression:
+            dims = slice(NUM_SHAPE, None)
+        self._dirs = tuple(_array(part[..., dims]) for part in (model.joint_dirs, model.point_dirs))
+        self._tree = (np.array(model.parents), model.bones.numpy().copy(), _array(model.weights))
+        self._pixels = _array(evidence.pixels - evidence.center)
+        self._known = (
+            evidence.bone_pairs.numpy().copy(),
+            _array(evidence.bone_directions),
+            _array(evidence.bone_precision),
+        )
 
-    def cost(self, state: State) -> float:
-        """The negative log posterior, up to a constant."""
-        posed, robust = self.pose(state), self.evidence.robust
-        total = robust_cost(pixel_residual(self.evidence, posed, state.log_focal), robust)
-        total = total + robust_cost(bone_residual(self.evidence, posed)[0], robust)
-        total = total + 0.5 * self._lean(state)[0].square().sum()
-        total = total + 0.5 * self._shared(state)[0].square().sum()
-        for _, value, _ in self._diagonal(state):
-            total = total + 0.5 * value.square().sum()
-        return float(total) + self.smooth.cost(self._steps(state))
-
-    def normal(self, state: State) -> Normal:
-        """Gauss-Newton equations at the state."""
-        posed = self.pose(state)
-        points = self._point_rows(posed)
-        rows = [self._pixel_rows(state, posed, points), self._bone_rows(posed, points)]
-        jacobian, border, residual = (torch.cat(part, dim=1) for part in zip(*rows, strict=True))
-        blocks = jacobian.mT @ jacobian
-        gradient = (jacobian.mT @ residual[..., None])[..., 0]
+    def linearise(self, state: State) -> tuple[Normal, float]:
+        """Gauss-Newton equations at the state, and its negative log posterior."""
+        totals, seen = self._evidence(state)
+        last, count = totals.shape[1] - 1, self._num_frame
+        blocks = totals[:, :count, :count]
+        gradient = totals[:, :count, last].clone()
         diagonal = blocks.diagonal(dim1=-2, dim2=-1)
+        cost = seen + self.smooth.cost(self._steps(state))
         for columns, value, slope in self._diagonal(state):
             gradient[:, columns] += value * slope
             diagonal[:, columns] += slope**2
+            cost += 0.5 * float(value.square().sum())
         if self.unknowns.body:
             lean, turn = self._lean(state)
             gradient[:, :3] += (turn.mT @ lean[..., None])[..., 0]
             blocks[:, :3, :3] += turn.mT @ turn
+            cost += 0.5 * float(lean.square().sum())
         value, slope = self._shared(state)
-        return Normal(
-            blocks,
+        cost += 0.5 * float(value.square().sum())
+        shared = totals[:, count:last, count:last].sum(0)
+        normal = Normal(
+            # Only the upper triangles were filled.
+            blocks.triu() + blocks.triu(1).mT,
             gradient,
-            jacobian.mT @ border,
-            torch.einsum("trs,tru->su", border, border) + torch.diag(slope**2),
-            torch.einsum("trs,tr->s", border, residual) + value * slope,
+            totals[:, :count, count:last].contiguous(),
+            shared.triu() + shared.triu(1).mT + torch.diag(slope**2),
+            totals[:, count:last, last].sum(0) + value * slope,
         )
+        return normal, cost
 
-    def step(self, state: State, damping: float) -> State:
+    def _evidence(self, state: State) -> tuple[Tensor, float]:
+        """Normal equations [T, C, C] of what was seen (see `accumulate`), and its cost."""
+        model, evidence = self.model, self.evidence
+        rest, points = model.rest(state.blend())
+        shape = (len(rest), NUM_JOINTS, 3)
+        posed = np.empty((*shape, 3)), np.empty(shape), np.empty((*shape, 3))
+        start = (_array(value) for value in (state.root, state.pose, state.translation))
+        forward(self._tree[0], _array(rest), *start, *posed)
+        size = self._num_frame + len(self._shared(state)[0]) + 1
+        totals, costs = np.zeros((len(rest), size, size)), np.empty(len(rest))
+        scale = evidence.precision * evidence.pixel_metres[:, None]
+        accumulate(
+            self._tree,
+            (_array(rest), _array(points), *self._dirs),
+            posed,
+            self._layout,
+            (self._pixels, _array(scale)),
+            self._known,
+            (float(state.log_focal.exp()), evidence.robust),
+            totals,
+            costs,
+        )
+        return torch.from_numpy(totals), float(costs.sum())
+
+    def step(self, normal: Normal, state: State, damping: float) -> State:
         """The state after one damped Gauss-Newton step."""
-        frame, shared = solve_step(self.normal(state), self.smooth, self._steps(state), damping)
+        frame, shared = solve_step(normal, self.smooth, self._steps(state), damping)
         return self._moved(state, frame, shared)
 
     def _steps(self, state: State) -> Tensor:
@@ -130,52 +160,6 @@ class Objective:
             focal = state.log_focal + shared[NUM_SHAPE]
             moved = replace(moved, shape=state.shape + shared[:NUM_SHAPE], log_focal=focal)
         return moved
-
-    def _point_rows(self, posed: Posed) -> tuple[Tensor, Tensor]:
-        """Jacobians of the points: [T, L, 3, P] and [T, L, 3, S]."""
-        frames, points = posed.points.shape[:2]
-        turns = pose_jacobian(self.model, posed, self.moving).flatten(3)
-        parts = [turns]
-        if self.unknowns.body:
-            shift = torch.eye(3, dtype=turns.dtype).expand(frames, points, 3, 3)
-            parts = [turns[..., :3], shift, turns[..., 3:]]
-        if self.unknowns.expression:
-            parts.append(blend_jacobian(self.model, posed, slice(NUM_SHAPE, None)))
-        if not self.unknowns.shared:
-            return torch.cat(parts, dim=-1), turns[..., :0]
-        shape = blend_jacobian(self.model, posed, slice(0, NUM_SHAPE))
-        focal = torch.zeros_like(shape[..., :1])
-        return torch.cat(parts, dim=-1), torch.cat((shape, focal), dim=-1)
-
-    def _pixel_rows(
-        self, state: State, posed: Posed, points: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Jacobians [T, 2L, P], [T, 2L, S] and residuals [T, 2L] of the reprojection."""
-        residual = pixel_residual(self.evidence, posed, state.log_focal)
-        scale = self.evidence.precision * self.evidence.pixel_metres[:, None]
-        scale = scale[..., None] * robust_weight(residual, self.evidence.robust)
-        depth = posed.points[..., 2:].clamp_min(0.05)
-        plane = posed.points[..., :2] / depth
-        camera = torch.zeros(*plane.shape, 3, dtype=plane.dtype)
-        camera[..., 0, 0] = camera[..., 1, 1] = 1.0
-        camera[..., 2] = -plane
-        camera = camera * (scale * state.log_focal.exp() / depth)[..., None]
-        frame, shared = (camera @ jacobian for jacobian in points)
-        if self.unknowns.shared:
-            shared[..., NUM_SHAPE] = plane * scale * state.log_focal.exp()
-        residual = residual * robust_weight(residual, self.evidence.robust)
-        return frame.flatten(1, 2), shared.flatten(1, 2), residual.flatten(1)
-
-    def _bone_rows(
-        self, posed: Posed, points: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Jacobians and residuals [T, 3B] of the bone directions, lengths held fixed."""
-        residual, length = bone_residual(self.evidence, posed)
-        weight = robust_weight(residual, self.evidence.robust)
-        scale = (self.evidence.bone_precision[..., None] / length * weight)[..., None]
-        start, stop = self.evidence.bone_pairs.unbind(-1)
-        frame, shared = ((jacobian[:, stop] - jacobian[:, start]) * scale for jacobian in points)
-        return frame.flatten(1, 2), shared.flatten(1, 2), (residual * weight).flatten(1)
 
     def _diagonal(self, state: State) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Terms on single unknowns: their columns, residuals [T, n] and slopes [T, n]."""
@@ -240,15 +224,20 @@ class Objective:
         return Smoothness(speed / step, jerk / step**2, joined)
 
 
+def _array(value: Tensor) -> Array:
+    """A contiguous array: other memory layouts would make numba compile again."""
+    return np.ascontiguousarray(value.numpy())
+
+
 def minimise(objective: Objective, state: State, *, iterations: int, tolerance: float) -> State:
     """Levenberg-Marquardt until the cost falls by less than `tolerance` of itself."""
-    cost, damping = objective.cost(state), 1e-3
+    (normal, cost), damping = objective.linearise(state), 1e-3
     for _ in range(iterations):
-        moved = objective.step(state, damping)
-        reached = objective.cost(moved)
+        moved = objective.step(normal, state, damping)
+        there, reached = objective.linearise(moved)
         if reached < cost:
             done = cost - reached < tolerance * cost
-            state, cost, damping = moved, reached, max(damping / 5, 1e-6)
+            state, normal, cost, damping = moved, there, reached, max(damping / 5, 1e-6)
             if done:
                 break
         else:

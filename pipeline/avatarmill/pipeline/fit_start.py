@@ -8,6 +8,9 @@ from avatarmill.pipeline.fit_kinematics import NUM_JOINTS, PointModel
 from avatarmill.pipeline.fit_landmarks import LEFT_HIP, LEFT_SHOULDER, RIGHT_HIP, RIGHT_SHOULDER
 from avatarmill.pipeline.fit_prior import PosePrior
 
+GUESSED_FOCAL = 1.2
+"""Focal length of an unknown camera, as a multiple of the longer image side."""
+
 _TORSO = (LEFT_SHOULDER, RIGHT_SHOULDER, LEFT_HIP, RIGHT_HIP)
 
 # (joint, next joint, landmarks of the upper bone, landmarks of the lower bone, hinge axis at rest)
@@ -19,16 +22,13 @@ _LIMBS = (
 )
 
 
-def camera_world(
-    world: Tensor, pixels: Tensor, seen: Tensor, focal: float, center: Tensor
-) -> Tensor:
-    """World landmarks [T, 33, 3] turned from "camera looks at the person" into the real camera.
+def camera_turn(pixels: Tensor, seen: Tensor, focal: float, center: Tensor) -> Tensor:
+    """Rotations [T, 3, 3] from the axes of MediaPipe's world landmarks to those of the camera.
 
     MediaPipe sees a crop around the person as if the optical axis went through it, so its axes
     are those of a camera turned towards the person.
 
     Args:
-        world: hip-centred landmarks, metres (x right, y down, z away).
         pixels: [T, 33, 2] of the frame.
         seen: [T, 33] weights.
         focal: pixels.
@@ -38,9 +38,7 @@ def camera_world(
     middle = (torch.nan_to_num(pixels) * weight[..., None]).sum(1) - center
     ray = torch.cat((middle / focal, torch.ones_like(middle[:, :1])), dim=-1)
     ray = ray / ray.norm(dim=-1, keepdim=True)
-    forward = ray.new_tensor((0.0, 0.0, 1.0)).expand_as(ray)
-    turned: Tensor = world @ align(forward, ray).mT
-    return turned
+    return align(ray.new_tensor((0.0, 0.0, 1.0)).expand_as(ray), ray)
 
 
 def place(world: Tensor, pixels: Tensor, seen: Tensor, focal: float, center: Tensor) -> Tensor:

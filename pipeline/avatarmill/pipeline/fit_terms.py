@@ -1,11 +1,10 @@
 """The unknowns of a track fit, the evidence against them, and the residuals between the two."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-
-from avatarmill.pipeline.fit_kinematics import Posed
 
 NUM_SHAPE = 20
 
@@ -46,7 +45,7 @@ class Evidence:
     center: Tensor
     """[2] principal point, pixels."""
     bone_pairs: Tensor
-    """[B, 2] landmark rows (from, to)."""
+    """[B, 2] rows of points (from, to); they may lie beyond the landmarks."""
     bone_directions: Tensor
     """[T, B, 3] unit vectors in camera space."""
     bone_precision: Tensor
@@ -54,16 +53,23 @@ class Evidence:
     robust: float = 4.0
     """Geman-McClure scale, in sigmas."""
 
-    def select(self, rows: list[int], *, robust: float, bones: bool) -> "Evidence":
-        """Only the given landmarks; bones count rows of the whole, so they need all body rows."""
-        count = len(self.bone_pairs) if bones else 0
+    def select(self, rows: Sequence[int], *, robust: float) -> "Evidence":
+        """Only the given points: landmarks first, then others that only bones refer to.
+
+        Bones whose ends are not both among them are left out.
+        """
+        landmarks = [row for row in rows if row < self.pixels.shape[1]]
+        place = torch.full((int(max(*rows, int(self.bone_pairs.max()))) + 1,), -1)
+        place[list(rows)] = torch.arange(len(rows))
+        pairs = place[self.bone_pairs]
+        kept = (pairs >= 0).all(-1)
         return replace(
             self,
-            pixels=self.pixels[:, rows],
-            precision=self.precision[:, rows],
-            bone_pairs=self.bone_pairs[:count],
-            bone_directions=self.bone_directions[:, :count],
-            bone_precision=self.bone_precision[:, :count],
+            pixels=self.pixels[:, landmarks],
+            precision=self.precision[:, landmarks],
+            bone_pairs=pairs[kept],
+            bone_directions=self.bone_directions[:, kept],
+            bone_precision=self.bone_precision[:, kept],
             robust=robust,
         )
 
@@ -113,29 +119,3 @@ class Weights:
 def reproject(points: Tensor, log_focal: Tensor, center: Tensor) -> Tensor:
     """Pixels [T, L, 2] of camera-space points [T, L, 3]."""
     return points[..., :2] / points[..., 2:].clamp_min(0.05) * log_focal.exp() + center
-
-
-def pixel_residual(evidence: Evidence, posed: Posed, log_focal: Tensor) -> Tensor:
-    """[T, L, 2] reprojection error in sigmas."""
-    error = reproject(posed.points, log_focal, evidence.center) - evidence.pixels
-    scale = evidence.pixel_metres[:, None] * evidence.precision
-    return torch.where(scale[..., None] > 0, error * scale[..., None], 0.0)
-
-
-def bone_residual(evidence: Evidence, posed: Posed) -> tuple[Tensor, Tensor]:
-    """Direction error [T, B, 3] in sigmas and the bone lengths [T, B, 1]."""
-    start, stop = evidence.bone_pairs.unbind(-1)
-    bone = posed.points[:, stop] - posed.points[:, start]
-    length = bone.norm(dim=-1, keepdim=True).clamp_min(1e-3)
-    return (bone / length - evidence.bone_directions) * evidence.bone_precision[..., None], length
-
-
-def robust_cost(residual: Tensor, scale: float) -> Tensor:
-    """Half the Geman-McClure cost of residual vectors [..., k]."""
-    square = residual.square().sum(-1)
-    return 0.5 * (square / (1 + square / scale**2)).sum()
-
-
-def robust_weight(residual: Tensor, scale: float) -> Tensor:
-    """[..., 1] square root of the re-weighting that makes Gauss-Newton descend the robust cost."""
-    return 1 / (1 + residual.square().sum(-1, keepdim=True) / scale**2)

@@ -14,14 +14,13 @@ from avatarmill.pipeline.fit_landmarks import (
     LEFT_HAND_ROWS,
     LEFT_HIP,
     NUM_BODY,
+    NUM_BODY_JOINTS,
     RIGHT_HAND_ROWS,
     RIGHT_HIP,
 )
 from avatarmill.pipeline.fit_start import align
 from avatarmill.pipeline.types import Fit, Float, Landmarks
 
-NUM_BODY_JOINTS = 22
-"""Pelvis to wrists: the joints of SMPL-X that pose errors are usually reported on."""
 _RIDGE = 1e-3
 Array = NDArray[np.float64]
 
@@ -96,9 +95,8 @@ def true_points(model: PointModel, params: BodyParams) -> Array:
     """[T, L, 3] where the landmarks of a body truly are, camera space."""
     blend = torch.cat((params.shape, params.expression), dim=-1).double()
     root, pose = axis_angle_to_matrix(params.pose[:, 0].double()), params.pose.double()
-    points: Array = pose_points(
-        model, root, pose, blend, params.translation.double()
-    ).points.numpy()
+    place = params.translation.double()
+    points: Array = pose_points(model, root, pose, blend, place).numpy()
     return points
 
 
