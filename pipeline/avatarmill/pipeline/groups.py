@@ -1,44 +1,109 @@
-"""Which sources are packed together: decided when the list is planned, kept over restarts."""
+"""Which sources are packed together: decided when the list is planned, kept over restarts.
 
-import json
+Everything here works on Arrow columns: a plan of a million sources has no million objects.
+"""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from avatarmill.pipeline.source_table import SourceTable, first_rows
 from avatarmill.pipeline.types import Source
-from avatarmill.records.atomic import write_bytes
+from avatarmill.records.index import load_table, save_table
 
-PLAN_NAME = "plan.json"
+PLAN_NAME = "plan.parquet"
+
+PLAN_TABLE = pa.schema(
+    [
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("group", pa.int64(), nullable=False),
+        pa.field("num_groups", pa.int64(), nullable=False),
+        pa.field("fingerprint", pa.string(), nullable=False),
+    ]
+)
+"""A row a source, in order of groups, then URIs; the last two columns have one value."""
+
+Pairs = frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Packing groups of a run."""
 
-    groups: tuple[tuple[Source, ...], ...]
+    sources: SourceTable
+    """In order of groups, then URIs."""
+    starts: tuple[int, ...]
+    """First source of each group, and the number of sources."""
     fingerprint: str
     """Of everything but the list that decides the bytes of the shards."""
+
+    @property
+    def groups(self) -> "Groups":
+        """The sources of each group. A group whose sources all left the list is empty."""
+        return Groups(self)
+
+    def names(self, number: int) -> Pairs:
+        """The (uri, sha256) of one group."""
+        start, stop = self.starts[number : number + 2]
+        rows = self.sources.table.slice(start, stop - start)
+        uris, shas = rows["uri"].to_pylist(), rows["sha256"].to_pylist()
+        return frozenset(zip(uris, shas, strict=True))
+
+
+class Groups(Sequence[tuple[Source, ...]]):
+    """The groups of a plan; sources are made when a group is asked for."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    def __len__(self) -> int:
+        return len(self._plan.starts) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[Source, ...]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[tuple[Source, ...]]: ...
+    def __getitem__(self, index: int | slice) -> tuple[Source, ...] | list[tuple[Source, ...]]:
+        """The sources of one group, or of several."""
+        if isinstance(index, slice):
+            return [self[k] for k in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"group {index} of {len(self)}")
+        start, stop = self._plan.starts[index % len(self) :][:2]
+        return tuple(self._plan.sources[start:stop])
 
 
 def split_duplicates(
     sources: Sequence[Source],
-) -> tuple[list[Source], list[tuple[Source, Source]]]:
-    """Sources with distinct bytes in order of sha256 and uri, and (duplicate, first) pairs.
+) -> tuple[SourceTable, list[tuple[Source, Source]]]:
+    """Sources with distinct bytes in order of uri and sha256, and (duplicate, first) pairs.
 
-    Empty files are all alike: each is kept, so that each is rejected under its own name.
+    Empty files are all alike: each is kept, so that each is rejected under its own name. So is
+    what could not be read, which has no sha256.
     """
-    first: dict[str, Source] = {}
-    unique, duplicates = [], []
-    for source in sorted(sources, key=lambda s: (s.uri, s.sha256)):
-        if source.size_bytes and source.sha256 in first:
-            duplicates.append((source, first[source.sha256]))
-        else:
-            first.setdefault(source.sha256, source)
-            unique.append(source)
-    return unique, duplicates
+    table = SourceTable.of(sources)
+    order = pc.sort_indices(table.table, [("uri", "ascending"), ("sha256", "ascending")])
+    table = table.take(order)
+    shas = table.column("sha256")
+    known = np.asarray(pc.and_(pc.greater(table.column("size_bytes"), 0), pc.not_equal(shas, "")))
+    rows = np.flatnonzero(known)
+    first = rows[first_rows(shas.take(pa.array(rows)))]
+    copies = np.setdiff1d(rows, first)
+    if not len(copies):
+        return table, []
+    origin = first[np.asarray(pc.index_in(shas.take(pa.array(copies)), shas.take(pa.array(first))))]
+    pairs = list(zip(table.take(copies), table.take(origin), strict=True))
+    return table.take(np.setdiff1d(np.arange(len(table)), copies)), pairs
 
 
-def by_precedence(sources: Sequence[Source], folder: Path, fingerprint: str) -> list[Source]:
+def by_precedence(sources: Sequence[Source], folder: Path, fingerprint: str) -> SourceTable:
     """Sources in the order in which the first of several copies stays: of the list, by URI.
 
     Those that an earlier run planned come first: a copy that joins the list later does not take
@@ -47,9 +112,9 @@ def by_precedence(sources: Sequence[Source], folder: Path, fingerprint: str) -> 
     Raises:
         ValueError: `folder` holds a plan made with another configuration.
     """
-    earlier = _read_plan(folder / PLAN_NAME, fingerprint)
-    planned = {(uri, sha256) for group in earlier for uri, sha256 in group}
-    return sorted(sources, key=lambda s: ((s.uri, s.sha256) not in planned, s.uri))
+    table = SourceTable.of(sources).sorted_by_uri()
+    planned = _planned_rows(table, _read_plan(folder, fingerprint)) >= 0
+    return table.take(np.argsort(~planned, kind="stable"))
 
 
 def plan_groups(
@@ -63,43 +128,63 @@ def plan_groups(
     Raises:
         ValueError: `folder` holds a plan made with another configuration.
     """
-    path = folder / PLAN_NAME
-    earlier = _read_plan(path, fingerprint)
-    listed = {source.uri: source for source in sorted(sources, key=lambda s: s.uri)}
-    groups = [
-        tuple(listed.pop(uri) for uri, sha in group if _same(listed.get(uri), sha))
-        for group in earlier
-    ]
-    rest = list(listed.values())
-    groups += [tuple(rest[i : i + group_size]) for i in range(0, len(rest), group_size)]
-    # Sorted keys and no times in it: the plan too is the same bytes for the same run.
-    document = {
-        "fingerprint": fingerprint,
-        "groups": [[[s.uri, s.sha256] for s in group] for group in groups],
-    }
-    write_bytes(path, json.dumps(document, indent=1, sort_keys=True).encode())
-    return Plan(tuple(groups), fingerprint)
+    earlier = _read_plan(folder, fingerprint)
+    table = SourceTable.of(sources).sorted_by_uri()
+    rows = _planned_rows(table, earlier)
+    first = int(earlier["num_groups"][0].as_py()) if earlier.num_rows else 0
+    groups = np.full(len(table), -1)
+    groups[rows >= 0] = np.asarray(earlier["group"])[rows[rows >= 0]]
+    new = np.flatnonzero(rows < 0)
+    groups[new] = first + np.arange(len(new)) // group_size
+    count = first + -(-len(new) // group_size)
+    order = np.argsort(groups, kind="stable")
+    starts = np.searchsorted(groups[order], np.arange(count + 1))
+    plan = Plan(table.take(order), tuple(starts.tolist()), fingerprint)
+    # No times in it: the plan too is the same bytes for the same run.
+    _write_plan(folder, plan, groups[order], count)
+    return plan
 
 
 def planned_groups(folder: Path) -> int:
     """Groups with a source in the plan of `folder`; 0 where nothing is planned yet."""
-    path = folder / PLAN_NAME
-    return sum(map(bool, json.loads(path.read_bytes())["groups"])) if path.exists() else 0
+    try:
+        groups = load_table(folder / PLAN_NAME, columns=["group"])["group"]
+    except FileNotFoundError:
+        return 0
+    return int(pc.count_distinct(groups).as_py())
 
 
-def _same(source: Source | None, sha256: str) -> bool:
-    return source is not None and source.sha256 == sha256
+def _planned_rows(table: SourceTable, earlier: pa.Table) -> NDArray[np.int64]:
+    """Row of the earlier plan that has the same URI and bytes, -1 where there is none."""
+    found = pc.index_in(table.column("uri"), value_set=earlier["uri"].combine_chunks())
+    rows = np.asarray(pc.fill_null(found, -1)).astype(np.int64)
+    there = np.flatnonzero(rows >= 0)
+    before = earlier["sha256"].take(pa.array(rows[there])).combine_chunks()
+    now = table.column("sha256").take(pa.array(there))
+    rows[there[~np.asarray(pc.equal(now, before))]] = -1
+    return rows
 
 
-def _read_plan(path: Path, fingerprint: str) -> list[list[list[str]]]:
-    if not path.exists():
-        return []
-    document = json.loads(path.read_bytes())
-    if document["fingerprint"] != fingerprint:
+def _write_plan(folder: Path, plan: Plan, groups: NDArray[np.int64], count: int) -> None:
+    size = len(plan.sources)
+    columns = {
+        "uri": plan.sources.table["uri"],
+        "sha256": plan.sources.table["sha256"],
+        "group": pa.array(groups, pa.int64()),
+        "num_groups": pa.repeat(pa.scalar(count, pa.int64()), size),
+        "fingerprint": pa.repeat(pa.scalar(plan.fingerprint), size),
+    }
+    save_table(folder / PLAN_NAME, pa.table(columns, schema=PLAN_TABLE))
+
+
+def _read_plan(folder: Path, fingerprint: str) -> pa.Table:
+    try:
+        plan = load_table(folder / PLAN_NAME, schema=PLAN_TABLE)
+    except FileNotFoundError:
+        return PLAN_TABLE.empty_table()
+    if plan.num_rows and (found := plan["fingerprint"][0].as_py()) != fingerprint:
         raise ValueError(
-            f"out: {path.parent} holds clips of another configuration or code version "
-            f"({document['fingerprint'][:12]}, now {fingerprint[:12]}); choose another --out or "
-            "remove that folder"
+            f"out: {folder} holds clips of another configuration or code version "
+            f"({found[:12]}, now {fingerprint[:12]}); choose another --out or remove that folder"
         )
-    groups: list[list[list[str]]] = document["groups"]
-    return groups
+    return plan

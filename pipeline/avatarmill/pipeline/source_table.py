@@ -6,6 +6,7 @@ from typing import Any, Self, overload
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from avatarmill.pipeline.types import Source
 
@@ -107,16 +108,26 @@ class SourceTable(Sequence[Source]):
         """In order of URI, the order of code points."""
         return SourceTable(self.table.take(pc.sort_indices(self.table["uri"])))
 
-    def first_of_each(self, name: str = "uri") -> "SourceTable":
-        """The first of several that share the value of a column; the order stays."""
-        order = pc.sort_indices(self.table[name])
-        values = self.table[name].take(order).combine_chunks()
-        if len(values) < 2:
-            return self
-        again = np.asarray(pc.equal(values.slice(1), values.slice(0, len(values) - 1)))
+    def first_of_each(self) -> "SourceTable":
+        """The first row of several with one URI; the order stays."""
+        first = first_rows(self.column("uri"))
+        return self if len(first) == len(self) else self.take(first)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SourceTable) and bool(self.table.equals(other.table))
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def first_rows(values: Any) -> NDArray[np.int64]:
+    """Rows of an Arrow array in which a value stands for the first time, rising."""
+    order = np.asarray(pc.sort_indices(values))
+    held = values.take(pa.array(order))
+    new = np.ones(len(held), bool)
+    if len(held) > 1:
         # The sort is stable: of equal values the first is the first of the list.
-        first = np.concatenate([[True], ~again])
-        return self if first.all() else self.take(np.sort(np.asarray(order)[first]))
+        new[1:] = ~np.asarray(pc.equal(held.slice(1), held.slice(0, len(held) - 1)))
+    return np.sort(order[new])
 
 
 def concat(tables: Sequence[SourceTable]) -> SourceTable:
