@@ -1,6 +1,7 @@
 """One video through the stages up to masks, in this process: for looking, not for jobs."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from avatarmill.pipeline.decode import DecodeConfig, decode
 from avatarmill.pipeline.ingest import list_sources
 from avatarmill.pipeline.mask_config import MaskConfig
 from avatarmill.pipeline.masks import create_segmenter
-from avatarmill.pipeline.people import PeopleConfig, find_people, people_child
+from avatarmill.pipeline.people import PeopleConfig, find_people, people_child, whole_body_child
 from avatarmill.pipeline.probe import ProbeConfig, probe, video_child
 from avatarmill.pipeline.shots import ShotConfig, find_shots
 from avatarmill.pipeline.types import Bytes, Frames, Probe, Reject, Shot, Track
@@ -59,18 +60,24 @@ def analyse(
     if isinstance(shots, Reject):
         yield shots
         return
-    with people_child(config.people) as child:
+    whole_body = whole_body_child(config.people)
+    with people_child(config.people) as child, whole_body or nullcontext():
         for shot in shots:
-            yield _analyse_shot(child, source.path, facts, shot, config)
+            yield _analyse_shot(child, whole_body, source.path, facts, shot, config)
 
 
 def _analyse_shot(
-    child: Child, path: str, facts: Probe, shot: Shot, config: AnalyseConfig
+    child: Child,
+    whole_body: Child | None,
+    path: str,
+    facts: Probe,
+    shot: Shot,
+    config: AnalyseConfig,
 ) -> AnalysedShot | Reject:
     frames = decode(path, facts, shot, config.decode)
     if isinstance(frames, Reject):
         return frames
-    people = find_people(child, frames, config.people)
+    people = find_people(child, frames, config.people, whole_body=whole_body)
     if isinstance(people, Reject):
         return people
     segmenter = create_segmenter(config.masks)

@@ -8,6 +8,7 @@ it finds the other as soon as enough of them shows.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -78,7 +79,7 @@ def painted(image: Bytes, others: Sequence[tuple[Figure, Appearance]], wanted: A
         hidden = own_pixels(image, figure, look, wanted)
         if hidden.any() and not hidden.all():
             own = picture[rows, columns]
-            own[hidden] = own[~hidden].mean(0).astype(np.uint8)
+            own[hidden] = cv2.mean(own, (~hidden).astype(np.uint8))[:3]
     return picture
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from avatarmill.pipeline.tracking import TrackingConfig
+from avatarmill.pipeline.tracking_config import TrackingConfig
 
 
 @dataclass(frozen=True, slots=True)

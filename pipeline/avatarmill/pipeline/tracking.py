@@ -5,8 +5,6 @@ end where a figure is lost, jumps, or is followed twice, and `identities` puts t
 when both sides of a crossing are known.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
@@ -24,35 +22,9 @@ from avatarmill.pipeline.figures import (
 from avatarmill.pipeline.missing import Missing, looks_like, missing_people, painted
 from avatarmill.pipeline.sight import Sight, Window, tiles
 from avatarmill.pipeline.steadiness import core_motion
+from avatarmill.pipeline.tracking_config import TrackingConfig, allowed_motion
 from avatarmill.pipeline.trails import CLOSE, Trail, misfit, place_at
 from avatarmill.pipeline.types import Bytes
-
-
-@dataclass(frozen=True, slots=True)
-class TrackingConfig:
-    """How often to look for new people, and when two figures are one."""
-
-    detect_seconds: float = 0.5
-    """Between searches of the whole frame while nobody is missing; else every frame."""
-    tile_seconds: float = 2.0
-    """Between searches for small people, in tiles of the frame."""
-    search_seconds: float = 2.5
-    """How long somebody lost is searched for in every frame, where they ought to be."""
-    max_people: int = 6
-    """Followed at a time; each costs a tracker's time and 170 MB in the child."""
-    same_figure: float = 0.5
-    """Similarity of two bodies in one frame above which they are one, followed twice."""
-    max_motion: float = 0.9
-    """Displacement of the trunk within 0.1 s, in body sizes: above it another figure."""
-
-    def __post_init__(self) -> None:
-        for name in ("detect_seconds", "tile_seconds", "search_seconds", "max_motion"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, must be positive")
-        if not 1 <= self.max_people <= 16:
-            raise ValueError(f"max_people is {self.max_people}, must be 1..16")
-        if not CLOSE < self.same_figure <= 1:
-            raise ValueError(f"same_figure is {self.same_figure}, must be {CLOSE}..1")
 
 
 def follow_people(
@@ -155,7 +127,7 @@ class _Watch:
     def _others(self, slot: int, row: int) -> list[tuple[Figure, Appearance]]:
         """Everybody else who is followed in a row."""
         return [
-            (figure, trail.look())
+            (figure, trail.recent_look())
             for trail in self._live
             if trail.slot != slot
             for figure in trail.figures[_slice_at(trail, row)]
@@ -195,11 +167,13 @@ class _Watch:
         if figure is None:
             self._end(trail)
             return
-        if self._jumped(last, figure, row - 1, row):
+        look = look_at(self._images[row], figure)
+        changed = difference(trail.recent_look(), look) or 0.0
+        if changed > self._config.max_change or self._jumped(last, figure, row - 1, row):
             self._end(trail)
             trail = Trail(trail.slot)
             self._live.append(trail)
-        trail.add(row, figure, look_at(self._images[row], figure))
+        trail.add(row, figure, look)
 
     def _jumped(self, last: Figure, figure: Figure, row: int, next_row: int) -> bool:
         gap = abs(float(self._times[next_row] - self._times[row]))
@@ -382,9 +356,3 @@ class _Watch:
 def _slice_at(trail: Trail, row: int) -> slice:
     at = row - trail.rows[0]
     return slice(at, at + 1) if 0 <= at < len(trail.rows) else slice(0, 0)
-
-
-def allowed_motion(gap_seconds: float, max_motion: float) -> float:
-    """Displacement of the trunk in body sizes that a gap between frames allows."""
-    # Motion grows with time between frames; a slow source is allowed more.
-    return float(max_motion * max(gap_seconds / 0.1, 1.0) ** 0.5)

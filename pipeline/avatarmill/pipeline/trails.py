@@ -15,6 +15,7 @@ _GHOST = 0.6
 """Distance in body sizes within which an unseen person may be what a tracker holds."""
 _GHOST_SECONDS = 1.0
 _MEMORY_SECONDS = 0.6
+_RECENT = 16
 _COAST_SECONDS = 1.0
 """Time constant after which a walk that nobody saw is believed to have ended."""
 
@@ -47,6 +48,10 @@ class Trail:
     def look(self) -> Appearance:
         """The appearance over all its rows."""
         return total(self.looks)
+
+    def recent_look(self) -> Appearance:
+        """The appearance over its last rows."""
+        return total(self.looks[-_RECENT:])
 
     @property
     def size(self) -> float:

@@ -14,7 +14,7 @@ from avatarmill.pipeline.steadiness import (
     face_distance,
     measure,
 )
-from avatarmill.pipeline.tracking import allowed_motion
+from avatarmill.pipeline.tracking_config import allowed_motion
 from avatarmill.pipeline.types import Bytes, Float, Landmarks, Reason, Reject
 
 
