@@ -99,8 +99,8 @@ def decode(path: str, probe: Probe, shot: Shot, config: DecodeConfig) -> Frames 
     seconds = shot.stop_seconds - shot.start_seconds
     expected = int(np.ceil(seconds * min(config.fps, probe.fps or 25))) + 2
     # Room for sources with uneven times.
-    expected_bytes, most = expected * width * height * 3, 2 * expected + 8
-    if expected_bytes > config.max_frames_bytes:
+    most = 2 * expected + 8
+    if expected * width * height * 3 > config.max_frames_bytes:
         size = f"{expected} frames of {width}x{height}, limit {config.max_frames_bytes} bytes"
         return _at(Reject(Reason.TOO_LARGE, size, "decode"), shot)
     token = f"showinfo@{secrets.token_hex(8)}"
@@ -112,7 +112,6 @@ def decode(path: str, probe: Probe, shot: Shot, config: DecodeConfig) -> Frames 
                 + config.deadline_per_second * seconds,
                 memory_limit_bytes=config.memory_limit_bytes,
                 max_output_bytes=most * width * height * 3,
-                expected_output_bytes=expected_bytes,
                 stdin=source.fileno(),
             )
     except ChildFailure as failure:

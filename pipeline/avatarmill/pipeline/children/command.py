@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from avatarmill.pipeline.children.memory import take_memory
 from avatarmill.pipeline.children.supervise import (
     ChildCrashed,
     ChildKilled,
@@ -26,6 +27,8 @@ from avatarmill.pipeline.children.supervise import (
 _PIPE_BYTES = 1 << 20
 """What the kernel grants without privileges; 64 KiB by default."""
 _CHUNK = 1 << 20
+_POLL_SECONDS = 0.02
+_CHECK_BYTES = 16 << 20
 _MAX_STDERR_BYTES = 16 << 20
 
 
@@ -45,14 +48,12 @@ def run_command(
     deadline_seconds: float,
     memory_limit_bytes: int,
     max_output_bytes: int,
-    expected_output_bytes: int = _CHUNK,
     stdin: int = subprocess.DEVNULL,
 ) -> CommandResult:
     """Runs a command and collects its output.
 
     Args:
         max_output_bytes: it may write so much.
-        expected_output_bytes: of memory to reserve at once; wrong guesses only cost copies.
         stdin: a file descriptor that it reads, nothing by default.
 
     Raises ChildTimeout, ChildOutOfMemory, ChildKilled when somebody else kills it, or ChildCrashed
@@ -64,7 +65,7 @@ def run_command(
         _limit_cpu(process.pid, deadline_seconds)
         try:
             watch = Watch(process.pid, deadline_seconds, memory_limit_bytes)
-            output = _collect(process, watch, max_output_bytes, expected_output_bytes)
+            output = _collect(process, watch, max_output_bytes)
             status = _reap(process, watch)
         finally:
             kill(process)
@@ -89,29 +90,28 @@ def _limit_cpu(pid: int, deadline_seconds: float) -> None:
         return
 
 
-def _collect(
-    process: subprocess.Popen[bytes], watch: Watch, limit: int, expected: int
-) -> NDArray[np.uint8]:
+def _collect(process: subprocess.Popen[bytes], watch: Watch, limit: int) -> NDArray[np.uint8]:
     """Everything the process writes, read into its final place: no copy after the pipe's."""
     assert process.stdout is not None
     descriptor = process.stdout.fileno()
     # A larger pipe is only faster; some sandboxes refuse.
     with contextlib.suppress(OSError):
         fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-    output = np.empty(min(limit, expected) + 1, np.uint8)
-    done = 0
+    memory = take_memory(limit + 1)
+    done = checked = 0
     with selectors.DefaultSelector() as selector:
         selector.register(descriptor, selectors.EVENT_READ)
         while True:
-            watch.wait(selector)
-            count = os.readv(descriptor, [output[done : done + _CHUNK].data])
+            # Looking at the process costs as much as reading from it: not for every chunk.
+            while not selector.select(_POLL_SECONDS) or done - checked >= _CHECK_BYTES:
+                watch.check()
+                checked = done
+            count = os.readv(descriptor, [memory[done : done + _CHUNK].data])
             if not count:
-                return output[:done]
+                return memory[:done]
             done += count
             if done > limit:
                 raise ChildCrashed(f"wrote more than the {limit} bytes it was asked for")
-            if done == len(output):
-                output = np.concatenate([output, np.empty(min(limit + 1 - done, done), np.uint8)])
 
 
 def _reap(process: subprocess.Popen[bytes], watch: Watch) -> int:
