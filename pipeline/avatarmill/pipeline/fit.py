@@ -31,6 +31,7 @@ from avatarmill.pipeline.fit_landmarks import (
     point_model,
     with_joints,
 )
+from avatarmill.pipeline.fit_lens import Lens, starting_lens
 from avatarmill.pipeline.fit_objective import Objective, minimise
 from avatarmill.pipeline.fit_prior import (
     BODY_JOINTS,
@@ -50,9 +51,6 @@ from avatarmill.pipeline.fit_start import (
 )
 from avatarmill.pipeline.fit_terms import NUM_SHAPE, Evidence, State, Unknowns, Weights, reproject
 from avatarmill.pipeline.types import Fit, Float, Reason, Reject, Track
-
-_KNOWN_FOCAL = 1e-3
-"""Sigma of the log focal length when it is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +96,7 @@ def fit_track(
     height: int,
     body: Body,
     config: FitConfig | None = None,
+    focal_35mm: float = 0.0,
     intrinsics: Float | None = None,
 ) -> Fit | Reject:
     """Fit one shared shape and a pose a frame to the landmarks of a track.
@@ -113,6 +112,7 @@ def fit_track(
         height: of the decoded frame, pixels.
         body: the body model.
         config: defaults when None.
+        focal_35mm: 35 mm equivalent focal length of the file's metadata, 0 where it says nothing.
         intrinsics: [3, 3] of the frame in pixels where they are known; None estimates the focal
             length and takes the middle of the frame.
 
@@ -123,7 +123,14 @@ def fit_track(
     if len(pts_seconds) != len(track.frame_indices):
         raise ValueError(f"{len(pts_seconds)} times for {len(track.frame_indices)} track frames")
     with _one_thread():
-        return _fit(track, pts_seconds, width, height, body, config, intrinsics)
+        lens = starting_lens(
+            width,
+            height,
+            ratio=config.focal_ratio,
+            focal_35mm=focal_35mm,
+            intrinsics=intrinsics,
+        )
+        return _fit(track, pts_seconds, (width, height), lens, body, config)
 
 
 @contextmanager
@@ -141,32 +148,26 @@ def _one_thread() -> Iterator[None]:
 def _fit(
     track: Track,
     pts_seconds: NDArray[np.float64],
-    width: int,
-    height: int,
+    size: tuple[int, int],
+    lens: Lens,
     body: Body,
     config: FitConfig,
-    intrinsics: Float | None,
 ) -> Fit | Reject:
     model = with_joints(point_model(body))
-    seen = observe(track.landmarks, width=width, height=height)
+    seen = observe(track.landmarks, width=size[0], height=size[1])
     times = torch.from_numpy(np.asarray(pts_seconds, np.float64))
-    center = torch.tensor((width / 2, height / 2), dtype=torch.float64)
-    guess = GUESSED_FOCAL * max(width, height)
-    focal, weights = config.focal_ratio * max(width, height), Weights()
-    if intrinsics is not None:
-        center = torch.from_numpy(intrinsics[:2, 2].astype(np.float64))
-        focal, weights = float(intrinsics[0, 0]), Weights(focal=_KNOWN_FOCAL)
+    center, focal = torch.tensor(lens.center, dtype=torch.float64), lens.focal
     trust = seen.trust[:, :NUM_BODY] + 1e-6
     turn = camera_turn(seen.pixels[:, :NUM_BODY], trust, focal, center)
     bones = landmark_bones(seen, body=not config.lifter).turned(turn)
     if config.lifter:
         # The network was trained with the guessed camera.
-        guessed = camera_turn(seen.pixels[:, :NUM_BODY], trust, guess, center)
+        guessed = camera_turn(seen.pixels[:, :NUM_BODY], trust, GUESSED_FOCAL * max(size), center)
         bones = bones + lifted_bones(seen, np.asarray(pts_seconds, np.float64)).turned(guessed)
     state = _start(model, seen, seen.world @ turn.mT, focal, center)
     depth = state.translation[:, 2] + model.joints[0, 2]
     evidence = weigh(seen, bones, depth / focal, center, noise=config.noise)
-    state = _descend(model, state, evidence, times, config, weights)
+    state = _descend(model, state, evidence, times, config, Weights(focal=lens.sigma))
     fit, metres = _result(model, state, seen, evidence, center)
     if metres > config.max_residual:
         return Reject(

@@ -46,9 +46,17 @@ class Fitter:
         )
 
     def fit(
-        self, track: Track, pts_seconds: NDArray[np.float64], *, width: int, height: int
+        self,
+        track: Track,
+        pts_seconds: NDArray[np.float64],
+        *,
+        width: int,
+        height: int,
+        focal_35mm: float = 0.0,
     ) -> Fit | Reject:
         """The fit of a track with frames at `pts_seconds` [T] of `width` x `height` pixels.
+
+        `focal_35mm` is what the file says of its lens, 0 for nothing.
 
         Rejects: FIT_DIVERGED, and the child's TIMED_OUT, CRASHED, OUT_OF_MEMORY.
         """
@@ -59,6 +67,7 @@ class Fitter:
                 "scores": track.scores,
                 "width": width,
                 "height": height,
+                "focal_35mm": focal_35mm,
                 "config": self._plain,
             },
             {

@@ -84,6 +84,7 @@ def probe(child: Child, source: Source, config: ProbeConfig) -> Probe | Reject:
         format=str(facts["format"]),
         start_seconds=float(facts["start_seconds"]),
         stream=int(facts["stream"]),
+        focal_35mm=float(facts["focal_35mm"]),
     )
 
 

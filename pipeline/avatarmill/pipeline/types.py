@@ -113,6 +113,8 @@ class Probe:
     start_seconds: float
     stream: int = 0
     """Index of the video stream among all streams of the container."""
+    focal_35mm: float = 0.0
+    """35 mm equivalent focal length by the metadata, millimetres; 0 where they do not say."""
     interlaced_frames: int = 0
     """Frames woven of two instants, as counted by the pass over the whole file."""
 

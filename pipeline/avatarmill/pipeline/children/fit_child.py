@@ -23,8 +23,8 @@ def fit(request: Message) -> Message:
     """Fits one track.
 
     Takes the arrays of `Landmarks` over T frames, `frame_indices` [T], `boxes` [T, 4] and
-    `pts_seconds` [T], and the values `index`, `scores`, `width`, `height` and `config`. Replies
-    with the arrays of `Fit`, or with `reject`.
+    `pts_seconds` [T], and the values `index`, `scores`, `width`, `height`, `focal_35mm` and
+    `config`. Replies with the arrays of `Fit`, or with `reject`.
     """
     values, arrays = request.values, request.arrays
     found = fit_track(
@@ -40,6 +40,7 @@ def fit(request: Message) -> Message:
         height=int(values["height"]),
         body=_body(),
         config=from_plain(FitConfig, values["config"]),
+        focal_35mm=float(values["focal_35mm"]),
     )
     if isinstance(found, Reject):
         return Message({"reject": describe(found)})

@@ -116,10 +116,24 @@ def _facts(container: InputContainer, stream: VideoStream) -> dict[str, Any]:
         "codec": stream.codec_context.name,
         "format": container.format.name,
         "stream": stream.index,
+        "focal_35mm": focal_35mm({**container.metadata, **stream.metadata}),
     }
     for frame in container.decode(stream):
         return {**facts, "rotation": frame.rotation % 360, "start_seconds": float(frame.time)}
     return {"error": "no frame decodes"}
+
+
+def focal_35mm(tags: dict[str, str]) -> float:
+    """35 mm equivalent focal length in millimetres of QuickTime's tags, 0 where there is none."""
+    for name, value in tags.items():
+        if name.lower().endswith("focal_length.35mm_equivalent"):
+            try:
+                millimetres = float(value)
+            except ValueError:
+                continue
+            if 5 <= millimetres <= 1000:
+                return millimetres
+    return 0.0
 
 
 def _duration(container: InputContainer, stream: VideoStream) -> float:
