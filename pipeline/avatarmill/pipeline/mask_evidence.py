@@ -92,14 +92,14 @@ def _pixel(point: Float) -> tuple[int, int]:
     return int(x), int(y)
 
 
-def bars(grey: Bytes) -> Flags:
+def bars(bright: Bytes) -> Flags:
     """[H, W] rows and columns at the rim that show one flat colour all the time.
 
     Args:
-        grey: [T, H, W] of a track. A person makes a row uneven, so none is cut.
+        bright: [T, H, W] largest channel of a track. A person makes a row uneven, so none is cut.
     """
-    some = grey[np.unique(np.linspace(0, len(grey) - 1, _COLOUR_FRAMES).astype(int))]
-    flags = np.zeros(grey.shape[1:], np.bool_)
+    some = bright[np.unique(np.linspace(0, len(bright) - 1, _COLOUR_FRAMES).astype(int))]
+    flags = np.zeros(bright.shape[1:], np.bool_)
     for axis, view in ((1, flags), (0, flags.T)):
         low, high = some.min(0).min(axis), some.max(0).max(axis)
         flat = high.astype(np.int16) - low <= _BAR_SPREAD
@@ -109,27 +109,27 @@ def bars(grey: Bytes) -> Flags:
     return flags
 
 
-def lettering(grey: Bytes, row: int, window: Window) -> Flags:
+def lettering(bright: Bytes, row: int, window: Window) -> Flags:
     """[h, w] bright strokes of letters, with their rims, that stand still while people move.
 
     Their colours say nothing about who is behind. A stripe of cloth that is taken for a stroke
     costs little: there the raw mask decides.
 
     Args:
-        grey: [T, H, W] of a track.
+        bright: [T, H, W] largest channel of a track: letters may be vivid.
         row: whose letters.
         window: rows and columns to look at.
     """
-    side = max(grey.shape[1:])
-    own = grey[row][window]
-    others = [t for t in (row - 1, row + 1, row - 2, row + 2) if 0 <= t < len(grey)][:3]
+    side = max(bright.shape[1:])
+    own = bright[row][window]
+    others = [t for t in (row - 1, row + 1, row - 2, row + 2) if 0 <= t < len(bright)][:3]
     if len(others) < 2:
         return np.zeros(own.shape, np.bool_)
     strokes = (2 * round(_STROKE * side) + 1,) * 2
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, strokes)
-    bright = cv2.morphologyEx(own, cv2.MORPH_TOPHAT, kernel) > _LETTER_CONTRAST
-    change = np.sort([cv2.absdiff(own, grey[t][window]) for t in others], axis=0)[1]
-    letters = bright & (own > _LETTER_BRIGHTNESS) & (change < _LETTER_CHANGE)
+    thin = cv2.morphologyEx(own, cv2.MORPH_TOPHAT, kernel) > _LETTER_CONTRAST
+    change = np.sort([cv2.absdiff(own, bright[t][window]) for t in others], axis=0)[1]
+    letters = thin & (own > _LETTER_BRIGHTNESS) & (change < _LETTER_CHANGE)
     rim = np.ones((2 * max(2, round(_RIM * side)) + 1,) * 2, np.uint8)
     found: Flags = cv2.dilate(letters.astype(np.uint8), rim) > 0
     return found

@@ -58,6 +58,7 @@ def create_segmenter(config: MaskConfig) -> Segmenter:
 
 
 _MARGIN = 0.08
+_COARSE = 4
 _SURE = 0.95
 _CLEAR = 0.9
 _NEAREST_KNOWN = 0.6
@@ -96,25 +97,37 @@ def refine_masks(frames: Frames, track: Track, raw: Bytes, config: MaskConfig) -
     """
     cv2.setNumThreads(1)
     images = frames.images[track.frame_indices]
-    grey = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images])
-    windows = [_window(box, raw.shape[1:]) for box in track.boxes]
-    colours, flat = colour_ratio(images, raw, windows), bars(grey)
+    bright = images.max(-1)
+    windows = [_window(box, mask) for box, mask in zip(track.boxes, raw, strict=True)]
+    colours, flat = colour_ratio(images, raw, windows), bars(bright)
     refined = np.zeros_like(raw)
     for row, window in enumerate(windows):
         image = images[row][window]
-        hidden = (lettering(grey, row, window), flat[window])
+        hidden = (lettering(bright, row, window), flat[window])
         view = _view(image, raw[row][window], track, row, window, hidden, config.working_side)
         soft = _at_full_size(image, _refine(view, colours, config))
         refined[row][window] = np.where(flat[window], 0, np.rint(soft * 255))
     return refined
 
 
-def _window(box: Float, shape: tuple[int, ...]) -> Window:
-    """Rows and columns of a box with a margin, inside the image."""
-    margin = _MARGIN * max(box[2] - box[0], box[3] - box[1])
-    x0, y0 = (max(0, int(v - margin)) for v in box[:2])
-    x1, y1 = int(box[2] + margin) + 1, int(box[3] + margin) + 1
-    return slice(y0, min(shape[0], max(y1, y0 + 1))), slice(x0, min(shape[1], max(x1, x0 + 1)))
+def _window(box: Float, raw: Bytes) -> Window:
+    """Rows and columns around a box and the parts of the raw mask that reach into it.
+
+    Boxes end near the landmarks, and in a portrait those end at the shoulders.
+    """
+    coarse = cv2.resize(raw, None, fx=1 / _COARSE, fy=1 / _COARSE, interpolation=cv2.INTER_AREA)
+    x0, y0, x1, y1 = (max(0, int(v)) // _COARSE for v in box)
+    labels, stats = cv2.connectedComponentsWithStats((coarse > 127).astype(np.uint8))[1:3]
+    touched = np.unique(labels[y0 : y1 + 1, x0 : x1 + 1])
+    low, high = box[:2], box[2:]
+    for left, top, width, height, _ in stats[touched[touched > 0]] * _COARSE:
+        low = np.minimum(low, (left, top))
+        high = np.maximum(high, (left + width, top + height))
+    margin = _MARGIN * (box[2:] - box[:2]).max()
+    x0, y0 = np.maximum(low - margin, 0).astype(int)
+    x1, y1 = (high + margin).astype(int) + 1
+    rows = slice(y0, min(raw.shape[0], max(y1, y0 + 1)))
+    return rows, slice(x0, min(raw.shape[1], max(x1, x0 + 1)))
 
 
 def _view(
