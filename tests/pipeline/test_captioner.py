@@ -23,7 +23,13 @@ from transformers.utils.logging import disable_progress_bar
 
 from avatarmill.avatar.body import load_body
 from avatarmill.pipeline.caption import caption
-from avatarmill.pipeline.captioner import LENGTHS, CaptionConfig, create_captioner, measured
+from avatarmill.pipeline.captioner import (
+    LENGTHS,
+    CaptionConfig,
+    caption_fingerprint,
+    create_captioner,
+    measured,
+)
 from avatarmill.pipeline.crops import Crops
 from avatarmill.pipeline.vlm import VlmCaptioner, clean
 
@@ -144,6 +150,17 @@ def test_folders_without_a_model_are_named(tmp_path: Path) -> None:
     processor(CHAT).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="cannot be loaded as an image-text-to-text model"):
         create_captioner(CaptionConfig(model=tmp_path))
+
+
+def test_another_model_is_another_fingerprint(model_folder: Path, tmp_path: Path) -> None:
+    config = CaptionConfig(model=tmp_path)
+    empty, other = (
+        caption_fingerprint(config),
+        caption_fingerprint(CaptionConfig(model=model_folder)),
+    )
+    (tmp_path / "model.safetensors").write_bytes(b"12")
+    assert len({empty, other, caption_fingerprint(config)}) == 3
+    assert caption_fingerprint(config) == caption_fingerprint(config)
 
 
 @pytest.mark.parametrize("name", ["frames", "max_new_tokens"])

@@ -6,7 +6,9 @@ from typing import Literal, NamedTuple, Protocol
 
 from avatarmill.avatar.body import Body
 from avatarmill.pipeline.caption import caption
+from avatarmill.pipeline.caption_model import PACKAGED
 from avatarmill.pipeline.crops import Crops
+from avatarmill.records.fingerprint import fingerprint, sha256_file
 
 LENGTHS = ("short", "medium", "long")
 
@@ -67,6 +69,17 @@ def create_captioner(config: CaptionConfig) -> Captioner:
     from avatarmill.pipeline.vlm import VlmCaptioner
 
     return VlmCaptioner(config)
+
+
+def caption_fingerprint(config: CaptionConfig) -> str:
+    """What decides captions beside settings: our weights, and the files of a model if there is one.
+
+    A model's files count by name and size alone: hashing tens of gigabytes at each start would
+    cost more than it tells.
+    """
+    files = [] if config.model is None else sorted(config.model.glob("*"))
+    listed = [(path.name, path.stat().st_size) for path in files if path.is_file()]
+    return fingerprint([sha256_file(PACKAGED), listed])
 
 
 def measured(crops: Crops, body: Body) -> Words:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from avatarmill.infra.cluster import cluster_cpus, start_ray
 from avatarmill.pipeline.board import Board
+from avatarmill.pipeline.captioner import CaptionConfig
 from avatarmill.pipeline.decode import DecodeConfig
 from avatarmill.pipeline.executor import StageSpec, run_on_ray
 from avatarmill.pipeline.fit import FitConfig
@@ -76,6 +77,7 @@ class CurateConfig:
     fit: FitConfig = field(default_factory=FitConfig)
     fitter: FitterConfig = field(default_factory=FitterConfig)
     select: SelectConfig = field(default_factory=SelectConfig)
+    captions: CaptionConfig = field(default_factory=CaptionConfig)
 
     def __post_init__(self) -> None:
         if self.group_size < 1:
@@ -94,6 +96,7 @@ class CurateConfig:
             self.fit,
             self.fitter,
             self.select,
+            self.captions,
         )
 
 

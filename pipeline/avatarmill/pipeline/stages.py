@@ -1,14 +1,14 @@
 """The list of curation stages, from a file to its clips. Read it from the bottom."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numba
 import torch
 
 from avatarmill.avatar.body import load_body
-from avatarmill.pipeline.caption import caption
+from avatarmill.pipeline.captioner import CaptionConfig, caption_fingerprint, create_captioner
 from avatarmill.pipeline.crops import Crops, crop_clip
 from avatarmill.pipeline.decode import DecodeConfig, decode
 from avatarmill.pipeline.executor import StageSpec
@@ -27,7 +27,7 @@ from avatarmill.records.fingerprint import fingerprint
 from avatarmill.records.index import Record
 from avatarmill.records.rejects import Level
 
-STEP_VERSIONS = {"shots": 3, "people": 3, "masks": 1, "fit": 1, "clips": 4}
+STEP_VERSIONS = {"shots": 3, "people": 3, "masks": 1, "fit": 1, "clips": 5}
 """Raised when a change of a step's code changes what it writes. Steps are in the order in which
 one builds on the other: what is made with an earlier version of one is stale from there on."""
 
@@ -44,6 +44,7 @@ class StageConfig:
     fit: FitConfig
     fitter: FitterConfig
     select: SelectConfig
+    captions: CaptionConfig = field(default_factory=CaptionConfig)
 
 
 def step_fingerprints(config: StageConfig) -> dict[str, str]:
@@ -53,7 +54,7 @@ def step_fingerprints(config: StageConfig) -> dict[str, str]:
         "people": (config.decode, config.people),
         "masks": (config.masks,),
         "fit": (config.fit, config.fitter, load_body().fingerprint),
-        "clips": (config.select,),
+        "clips": (config.select, config.captions, caption_fingerprint(config.captions)),
     }
     prints: dict[str, str] = {}
     upstream = ""
@@ -160,6 +161,7 @@ class ClipStage:
     def __init__(self, config: StageConfig) -> None:
         self._config = config
         self._body = load_body()
+        self._captioner = create_captioner(config.captions)
         self._fingerprints = step_fingerprints(config)
         # One thread: sums keep their order, and the other cores have workers of their own.
         torch.set_num_threads(1)
@@ -202,7 +204,7 @@ class ClipStage:
         selection: Selection,
         crops: Crops,
     ) -> ClipMeta:
-        attributes, captions = caption(crops, self._body)
+        attributes, captions = self._captioner(crops, self._body)
         height, width = people.frames.images.shape[1:3]
         rows = [*selection.references, *selection.targets]
         return ClipMeta(
