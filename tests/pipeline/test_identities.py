@@ -123,6 +123,10 @@ def test_swaps_are_counted_per_person_and_missing_people_are_not_swaps() -> None
     swapped = straight.copy()
     swapped[2:] = swapped[2:, ::-1]
     assert track_errors(swapped, present, least=0.5).swaps == 2
+    broken = np.concatenate([straight, np.zeros((4, 2, 1))], axis=2)
+    broken[2:, 1] = (0, 0, 1)
+    errors = track_errors(broken, present, least=0.5)
+    assert (errors.swaps, errors.breaks, errors.tracks) == (0, 1, (1, 2))
     gone = straight.copy()
     gone[1] = 0
     errors = track_errors(gone, present, least=0.5)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,31 +18,46 @@ class TrackErrors:
     """Of one clip."""
 
     swaps: int
-    """Times a person is found in another track than the last time (CLEAR MOT's IDSW)."""
+    """Times a track is found on another person than the last time: what it holds is two people."""
+    breaks: int
+    """Times a person is found in another track than the last time (CLEAR MOT's IDSW, Bernardin and
+    Stiefelhagen 2008): by a swap, or because a track ended and another began."""
     found: int
     """Person-frames found in some track."""
     missed: int
     """Person-frames in none."""
+    tracks: tuple[int, ...]
+    """Tracks in which each person was found."""
 
 
 def track_errors(agreement: Array, present: NDArray[np.bool_], *, least: float) -> TrackErrors:
-    """Matches people and tracks one to one in every frame, and counts.
+    """Matches people and tracks one to one in every frame, with the most agreement, and counts.
 
     Args:
         agreement: [F, P, K] of every person with every track, 0..1.
         present: [F, P] which people could be found.
         least: agreement from which a match counts.
     """
-    last: dict[int, int] = {}
-    swaps = found = 0
-    for frame, table in enumerate(agreement):
+    tracks: list[list[int]] = [[] for _ in range(agreement.shape[1])]
+    people: list[list[int]] = [[] for _ in range(agreement.shape[2])]
+    for table, there in zip(agreement, present, strict=True):
         for person, track in zip(*linear_sum_assignment(-table), strict=True):
-            if table[person, track] < least or not present[frame, person]:
-                continue
-            found += 1
-            swaps += last.get(int(person), int(track)) != int(track)
-            last[int(person)] = int(track)
-    return TrackErrors(swaps, found, int(present.sum()) - found)
+            if table[person, track] >= least and there[person]:
+                tracks[person].append(int(track))
+                people[track].append(int(person))
+    found = sum(map(len, tracks))
+    return TrackErrors(
+        _changes(people),
+        _changes(tracks),
+        found,
+        int(present.sum()) - found,
+        tuple(len(set(own)) for own in tracks),
+    )
+
+
+def _changes(rows: Sequence[Sequence[int]]) -> int:
+    """Neighbours that differ, over all rows."""
+    return sum(one != other for row in rows for one, other in pairwise(row))
 
 
 def mask_agreement(truth: Sequence[Bytes], found: Sequence[Bytes]) -> Array:
