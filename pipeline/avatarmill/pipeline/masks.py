@@ -67,6 +67,7 @@ _REACH = 0.055
 """How far colours nearby reach, of the person's longer side."""
 _STRIDE = 1 / 128
 _DENOISE = 0.7
+_FILL = 0.015
 _SLOPE = 1.8
 _EDGE_RADIUS = 0.008
 _EDGE_EPSILON = 2e-4
@@ -183,8 +184,8 @@ def _refine(view: _View, colours: Float, config: MaskConfig) -> Float:
     logit = np.log(raw / (1 - raw)) + ratio
     logit += config.limb_weight * limbs(view.body, view.hands, raw.shape)
     opacity = np.where(person, 1, np.where(background, 0, 1 / (1 + np.exp(-logit))))
-    # Edges of letters are no borders of the person.
-    lab[view.silent] = 0
+    # Edges of letters are no borders of the person, and what is behind them goes on at both sides.
+    lab = _without(lab, view.silent, side)
     soft = walk_to_edges(lab, opacity.astype(np.float32), unsure)
     # The walk flattens the ramp at the border: give it back its slope.
     steep: Float = np.clip((soft - 0.5) * _SLOPE + 0.5, 0, 1)
@@ -197,6 +198,17 @@ def _lab(image: Bytes) -> Float:
     lab[..., 0] *= 100 / 255
     smooth: Float = cv2.GaussianBlur(lab, (0, 0), _DENOISE)
     return smooth
+
+
+def _without(lab: Float, letters: Flags, side: int) -> Float:
+    """The picture [h, w, 3] with letters painted over by the mean of what is around them."""
+    if not letters.any():
+        return lab
+    size = (2 * max(2, round(_FILL * side)) + 1,) * 2
+    known = (~letters).astype(np.float32)
+    mean = cv2.blur(lab * known[..., None], size) / (cv2.blur(known, size)[..., None] + 1e-3)
+    painted: Float = np.where(letters[..., None], mean, lab)
+    return painted
 
 
 def _at_full_size(image: Bytes, soft: Float) -> Float:
