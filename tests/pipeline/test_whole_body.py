@@ -1,5 +1,6 @@
 """The ONNX adapter, with a tiny model that knows where it wants the keypoints to be."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,9 +8,13 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
+from avatarmill.pipeline.analyse import AnalyseConfig, analyse
 from avatarmill.pipeline.children.supervise import ChildCrashed
+from avatarmill.pipeline.ingest import list_sources
+from avatarmill.pipeline.job import CurateConfig
 from avatarmill.pipeline.people import PeopleConfig
-from avatarmill.pipeline.types import Landmarks, Track
+from avatarmill.pipeline.stages import PeopleStage
+from avatarmill.pipeline.types import Landmarks, Reject, Track
 from avatarmill.pipeline.whole_body import (
     BODY_KEYPOINTS,
     NUM_KEYPOINTS,
@@ -17,6 +22,9 @@ from avatarmill.pipeline.whole_body import (
     merge,
     whole_body_child,
 )
+from avatarmill.pipeline.work import ShotPeople, ShotSpan
+from avatarmill.synth.frames import WildConfig, synth_wild
+from avatarmill.synth.video import write_video
 
 WIDTH, HEIGHT = 48, 64
 BOX = (100.0, 40.0, 148.0, 104.0)
@@ -133,3 +141,42 @@ def test_wrong_models_are_named(tmp_path: Path) -> None:
             look_closer(child, images, track(), small)
         with pytest.raises(ChildCrashed, match="text.onnx|InvalidProtobuf"):
             look_closer(child, images, track(), broken)
+
+
+@pytest.fixture(scope="module")
+def walk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second of a rendered actor."""
+    wild = WildConfig(num_frames=8, fps=8.0, width=256, height=256, framing="full")
+    path = tmp_path_factory.mktemp("walk") / "walk.mp4"
+    write_video(path, synth_wild(3, wild).images, fps=wild.fps)
+    return path
+
+
+def is_the_models(tracks: Sequence[Track]) -> bool:
+    """MediaPipe's visibilities are replaced by the score of the tiny model."""
+    return len(tracks) == 1 and bool(np.allclose(tracks[0].landmarks.body[..., 3], 0.9))
+
+
+def test_analyse_and_the_job_use_the_configured_model(walk: Path, tmp_path: Path) -> None:
+    people = PeopleConfig(whole_body=simcc_model(tmp_path / "tiny.onnx"))
+    (shot,) = analyse(walk, AnalyseConfig(people=people))
+    assert not isinstance(shot, Reject), shot
+    assert is_the_models(shot.tracks)
+    config = CurateConfig(videos=walk, out=tmp_path / "out", people=people)
+    (source,) = list_sources(walk)
+    stage = PeopleStage(config.stages())
+    try:
+        (found,) = stage(source, ShotSpan(shot.probe, shot.shot))
+    finally:
+        stage.close()
+    assert isinstance(found, ShotPeople), found
+    assert is_the_models(found.tracks)
+    np.testing.assert_array_equal(
+        found.tracks[0].landmarks.body, shot.tracks[0].landmarks.body, strict=True
+    )
+
+
+def test_a_missing_model_is_said_before_any_frame_is_seen(walk: Path, tmp_path: Path) -> None:
+    people = PeopleConfig(whole_body=tmp_path / "missing.onnx")
+    with pytest.raises(ValueError, match="no ONNX model at .*missing.onnx"):
+        list(analyse(walk, AnalyseConfig(people=people)))
