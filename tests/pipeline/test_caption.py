@@ -124,7 +124,7 @@ def test_a_dress_has_no_bottom_and_no_second_color() -> None:
 
 def test_kinds_that_do_not_go_together_are_settled_by_the_surer_one() -> None:
     unsure = odds(top="t-shirt", top_color="red", bottom_color="blue")
-    unsure["bottom"] = np.array((0.3, 0.1, 0.1, 0.5), np.float32)
+    unsure["bottom"] = np.array((0.46, 0.02, 0.02, 0.5), np.float32)
     said = read_attributes(evidence(**BODY, **LEGS), unsure)
     assert (said["top"], said["bottom"]) == ("t-shirt", "trousers")
 
@@ -132,8 +132,24 @@ def test_kinds_that_do_not_go_together_are_settled_by_the_surer_one() -> None:
 def test_unsure_extras_are_not_said() -> None:
     said = read_attributes(evidence(**BODY, **LEGS, crown=SKIN), odds(top_color="red"))
     assert not {"top_pattern", "hair", "hair_color", "hat", "shoes_color"} & set(said)
-    sure = read_attributes(evidence(**BODY, crown=NAVY), odds(hat="cap", hair_color="brown"))
-    assert sure["hat"] == "cap" and sure["hat_color"] == "blue" and sure["hair_color"] == "brown"
+    capped = read_attributes(evidence(**BODY, crown=NAVY), odds(hat="cap", hair_color="brown"))
+    assert capped["hat"] == "cap" and capped["hat_color"] == "blue" and "hair_color" not in capped
+    bare = read_attributes(evidence(**BODY, temple=NAVY), odds(hat="none", hair_color="brown"))
+    assert bare["hair_color"] == "brown" and "hat" not in bare
+
+
+@pytest.mark.parametrize(("behind", "said"), [(0.9, "long"), (0.1, None)])
+def test_long_hair_must_be_seen_behind_the_neck(behind: float, said: str | None) -> None:
+    seen = evidence(**BODY, temple=NAVY)
+    seen.fill[REGIONS.index("nape")] = behind
+    assert read_attributes(seen, odds(hair="long")).get("hair") == said
+
+
+def test_a_skirt_that_is_a_guess_is_not_said() -> None:
+    unsure = odds(top="t-shirt", top_color="red", bottom_color="blue")
+    unsure["bottom"] = np.array((0.28, 0.3, 0.4, 0.02), np.float32)
+    said = read_attributes(evidence(**BODY, **LEGS), unsure)
+    assert "bottom" not in said and said["bottom_color"] == "blue"
 
 
 def test_arms_out_of_sight_leave_the_kind_of_top_open() -> None:

@@ -11,7 +11,7 @@ from avatarmill.avatar.attributes import (
     nearest_color_term,
 )
 from avatarmill.avatar.body import Body
-from avatarmill.pipeline.caption_evidence import Evidence, collect
+from avatarmill.pipeline.caption_evidence import OFFSETS, Evidence, collect
 from avatarmill.pipeline.caption_features import features_of
 from avatarmill.pipeline.caption_model import load_model, values_of
 from avatarmill.pipeline.caption_regions import REGIONS
@@ -26,13 +26,19 @@ _SLIM, _HEAVY = 20.0, 27.0
 named. The fit draws shapes towards the mean, so what lies between tells nothing."""
 _SURE = {
     "top_pattern": 0.75,
-    "hair": 0.7,
-    "hair_color": 0.55,
+    "hair": 0.8,
+    "hair_color": 0.75,
     "hat": 0.85,
     "shoes_color": 0.5,
 }
 """Probability from which an attribute is said at all; garments and their colours always are, where
 the body they belong to is seen."""
+_LEAST_BOTTOM = 0.45
+"""Probability below which the kind of what covers the legs is left open."""
+_SHOWN_HAIR = ("bald", "long")
+"""Styles that are told apart on filmed people; the others look alike in crops."""
+_LONG_HAIR = 0.5
+"""Share of the places 5 cm behind the nape that long hair fills."""
 _WEARABLE = (("dress", "none"),) + tuple(
     (top, bottom)
     for top in ("tank top", "t-shirt", "long-sleeved shirt", "coat")
@@ -105,9 +111,13 @@ def _garments(seen: Evidence, odds: Odds, skin: Array) -> dict[str, str]:
         found |= _sure(odds, "top_pattern")
     if legs and not (trunk and top == "dress"):
         found["bottom_color"] = _best(odds, "bottom_color")
-    if shins and legs and (trunk or bottom != "none"):
+    if shins and legs and (_likely(odds, bottom) if bottom != "none" else trunk):
         found["bottom"] = bottom
     return found
+
+
+def _likely(odds: Odds, bottom: str) -> bool:
+    return bool(odds["bottom"][values_of("bottom").index(bottom)] >= _LEAST_BOTTOM)
 
 
 def _outfit(odds: Odds, *, legs: bool) -> tuple[str, str]:
@@ -124,16 +134,27 @@ def _outfit(odds: Odds, *, legs: bool) -> tuple[str, str]:
 
 
 def _head(seen: Evidence, odds: Odds) -> dict[str, str]:
-    """Hair and hat, where the head is seen from a side that shows them."""
+    """Hair and hat, where the head is seen from a side that shows them.
+
+    A bare head is not claimed: caps look like hair too often for that.
+    """
     if not _any_seen(seen, "crown", "temple", "nape"):
         return {}
-    found = _sure(odds, "hair") | _sure(odds, "hat")
-    covered = found.get("hat", "none") != "none"
+    hat = {name: kind for name, kind in _sure(odds, "hat").items() if kind != "none"}
     crown = seen.color_of("crown")
-    if covered and np.isfinite(crown[0]):
-        found["hat_color"] = color_term(crown)
-    if found.get("hair") != "bald":
-        found |= _sure(odds, "hair_color")
+    if hat and np.isfinite(crown[0]):
+        hat["hat_color"] = color_term(crown)
+    hair = _hair(seen, odds)
+    if hair.get("hair") == "bald" or hat:
+        return hat | hair
+    return hair | _sure(odds, "hair_color")
+
+
+def _hair(seen: Evidence, odds: Odds) -> dict[str, str]:
+    found = {name: style for name, style in _sure(odds, "hair").items() if style in _SHOWN_HAIR}
+    behind = seen.fill[REGIONS.index("nape"), OFFSETS.index(0.05)]
+    if found.get("hair") == "long" and not behind >= _LONG_HAIR:
+        return {}
     return found
 
 
