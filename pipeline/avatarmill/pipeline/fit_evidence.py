@@ -32,12 +32,12 @@ from avatarmill.pipeline.types import Landmarks
 # Standard deviation of a landmark across the image, metres on the body, when fully visible.
 _FACE_SIGMA, _OVAL_SIGMA, _IRIS_SIGMA, _HAND_SIGMA = 0.008, 0.015, 0.004, 0.012
 _BODY_SIGMA = np.array(
-    [0.02] * 11  # nose, eyes, ears, mouth
-    + [0.03] * 6  # shoulders, elbows, wrists
-    + [0.04] * 6  # knuckles of pinky, index, thumb
-    + [0.04] * 2  # hips
-    + [0.03] * 4  # knees, ankles
-    + [0.035] * 4  # heels, toes
+    [0.015] * 11  # nose, eyes, ears, mouth
+    + [0.022] * 6  # shoulders, elbows, wrists
+    + [0.03] * 6  # knuckles of pinky, index, thumb
+    + [0.03] * 2  # hips
+    + [0.022] * 4  # knees, ankles
+    + [0.026] * 4  # heels, toes
 )
 
 # Bones whose 3D direction is believed, with the standard deviation in radians.

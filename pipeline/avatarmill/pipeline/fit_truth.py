@@ -63,11 +63,10 @@ def acceleration(points: Array, seconds: Array) -> Array:
 
 def turned_degrees(pose: Array, other: Array) -> Array:
     """Angles [...] in degrees between rotations given as axis-angle [..., 3]."""
-    pose, other = np.broadcast_arrays(pose, other)
-    turns = Rotation.from_rotvec(pose.reshape(-1, 3)).inv() * Rotation.from_rotvec(
-        other.reshape(-1, 3)
-    )
-    return np.asarray(np.degrees(turns.magnitude()).reshape(pose.shape[:-1]))
+    # Copies: what is broadcast shares memory, which scipy does not like.
+    start, stop = (part.copy() for part in np.broadcast_arrays(pose, other))
+    turns = [Rotation.from_rotvec(part.reshape(-1, 3)) for part in (start, stop)]
+    return np.asarray(np.degrees((turns[0].inv() * turns[1]).magnitude()).reshape(start.shape[:-1]))
 
 
 def body_params(pose: Float, shape: Float, expression: Float, translation: Float) -> BodyParams:
