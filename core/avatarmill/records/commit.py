@@ -21,6 +21,7 @@ from avatarmill.records.canonical import json_bytes
 from avatarmill.records.fingerprint import sha256_file
 from avatarmill.records.index import (
     Record,
+    Row,
     entry_of,
     location,
     merge_tables,
@@ -52,6 +53,7 @@ class Commit:
     """Empty when no sample was kept; then there is no shard."""
     index_sha256: str
     rejects_sha256: str
+    """Empty in a side-car."""
     keys: tuple[str, ...]
     inputs: tuple[InputState, ...]
     """The group's sources and how each ended."""
@@ -81,12 +83,16 @@ class Commit:
     @property
     def files(self) -> dict[str, str]:
         """Name to sha256 of every file that the commit stands for."""
-        tables = {self.index: self.index_sha256, self.rejects: self.rejects_sha256}
-        return {self.shard: self.shard_sha256, **tables} if self.shard_sha256 else tables
+        files = {
+            self.shard: self.shard_sha256,
+            self.index: self.index_sha256,
+            self.rejects: self.rejects_sha256,
+        }
+        return {name: sha256 for name, sha256 in files.items() if sha256}
 
 
 def write_group(
-    folder: str | Path,
+    folder: str | Path | Store,
     group: str,
     records: Sequence[Record],
     *,
@@ -133,6 +139,23 @@ def write_group(
     return commit
 
 
+def write_rows(
+    folder: str | Path | Store,
+    group: str,
+    rows: Sequence[Row],
+    schema: pa.Schema,
+    fingerprint: str,
+) -> Commit:
+    """Commit a group that is a table without samples, its rows in the given order of keys."""
+    store = Store.of(folder)
+    check_key(group)
+    commit = Commit(group, fingerprint, "", "", "", tuple(str(row["key"]) for row in rows), ())
+    index_sha256 = write_table(store.path(commit.index), rows, schema)
+    commit = dataclasses.replace(commit, index_sha256=index_sha256)
+    store.put_atomic(commit_name(group), commit_bytes(commit))
+    return commit
+
+
 def commit_name(group: str) -> str:
     """Return the name of a group's commit file, relative to the folder."""
     return f"{COMMITS}/{group}.json"
@@ -146,7 +169,7 @@ def commit_bytes(commit: Commit) -> bytes:
     return json_bytes(fields)
 
 
-def read_commit(folder: str | Path, group: str) -> Commit | None:
+def read_commit(folder: str | Path | Store, group: str) -> Commit | None:
     """Return the group's commit, or None when the group is not finished."""
     try:
         return _parse(commit_name(group), Store.of(folder).read(commit_name(group)))
@@ -154,19 +177,19 @@ def read_commit(folder: str | Path, group: str) -> Commit | None:
         return None
 
 
-def list_commits(folder: str | Path) -> list[Commit]:
+def list_commits(folder: str | Path | Store) -> list[Commit]:
     """Return the commits of a folder in order of their groups; none for a missing folder."""
     store = Store.of(folder)
     names = store.files(COMMITS, ".json")
     return [_parse(name, data) for name, data in zip(names, store.read_all(names), strict=True)]
 
 
-def drop_commit(folder: str | Path, group: str) -> None:
+def drop_commit(folder: str | Path | Store, group: str) -> None:
     """Make a group unfinished again; its files become invisible at once."""
     Store.of(folder).delete(commit_name(group))
 
 
-def sweep(folder: str | Path) -> list[Path]:
+def sweep(folder: str | Path | Store) -> list[Path]:
     """Delete what an interrupted run left: temporary files, shards and parts without a commit.
 
     Only the one process that writes the folder may call this. Returns the deleted paths.
@@ -184,7 +207,7 @@ def sweep(folder: str | Path) -> list[Path]:
     return [store.path(name) for name in stray]
 
 
-def merge(folder: str | Path, schema: pa.Schema) -> int:
+def merge(folder: str | Path | Store, schema: pa.Schema) -> int:
     """Write index.parquet and rejects.parquet from the committed parts; return the index rows."""
     store, commits = Store.of(folder), list_commits(folder)
     rejects = [store.path(commit.rejects) for commit in commits]
@@ -193,7 +216,7 @@ def merge(folder: str | Path, schema: pa.Schema) -> int:
     return merge_tables(store.path(INDEX_NAME), index, schema)
 
 
-def verify(folder: str | Path) -> list[str]:
+def verify(folder: str | Path | Store) -> list[str]:
     """Check every committed byte and return what is wrong, one line each; empty means good."""
     store = Store.of(folder)
     return [line for commit in list_commits(folder) for line in _problems(store, commit)]

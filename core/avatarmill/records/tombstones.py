@@ -9,7 +9,7 @@ from avatarmill.records.store import Store
 TOMBSTONES = "tombstones"
 
 
-def bury(folder: str | Path, source_sha256: str, *, reason: str) -> None:
+def bury(folder: str | Path | Store, source_sha256: str, *, reason: str) -> None:
     """Hide every sample of a source from the readers of `folder`, at once.
 
     Raises ValueError unless `source_sha256` is a full sha256: a prefix could hide a stranger.
@@ -20,7 +20,7 @@ def bury(folder: str | Path, source_sha256: str, *, reason: str) -> None:
     Store.of(folder).put_atomic(f"{TOMBSTONES}/{source_sha256}.json", document)
 
 
-def buried(folder: str | Path) -> frozenset[str]:
+def buried(folder: str | Path | Store) -> frozenset[str]:
     """Return the sha256 of the sources that `folder` must not show."""
     names = Store.of(folder).files(TOMBSTONES, ".json")
     return frozenset(Path(name).stem for name in names)
