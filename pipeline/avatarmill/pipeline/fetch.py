@@ -4,6 +4,7 @@ ffmpeg and PyAV never get a URL. What is remote is fetched here, bounded in size
 redirects, into a temporary file that its owner deletes after use.
 """
 
+import errno
 import hashlib
 import logging
 import os
@@ -214,6 +215,10 @@ def _local(path: Path, config: FetchConfig) -> LocalSource:
         raise Refused(Reason.UNREADABLE, "a folder, not a file") from error
     except PermissionError as error:
         raise Refused(Reason.ACCESS_DENIED, "permission denied") from error
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise Refused(Reason.UNREADABLE, "a loop of symbolic links") from error
     return LocalSource(path, digest.hexdigest(), size, temporary=False)
 
 
