@@ -319,6 +319,7 @@ def figures() -> dict[str, float]:
         "reprojection_px_real": round(float(np.mean([*real.values()])), 2) if real else 0.0,
         "fit_frames": sum(len(one.fit) for one in scores),
         "fit_films": len(scores),
+        "fit_films_refused": len(SEEDS) - len(scores),
         "fit_half_films": len(halves),
         "fit_real_tracks": len(real),
     }
