@@ -43,6 +43,9 @@ _STILL_LOOKS = 0.97
 """Pictures of two films without motion must agree this well: nothing else can tell them apart."""
 _MIN_LOOKS = 0.85
 """Agreement of pictures without which nothing is a copy."""
+_FIRST_LOOK, _MIN_FIRST_LOOKS = 16, 0.75
+"""Pictures of a film that are looked for in the other before anything is aligned, and how well half
+of them must be found there; copies have 0.85. A first look takes 0.04 ms, an alignment 10 ms."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,7 +96,7 @@ def likeness(film: Signature, other: Signature, threshold: float, overlap: float
         threshold: likeness from which a part counts as found.
         overlap: a part is compared where at least this share of it lies within `other`.
     """
-    if min(len(film.pictures), len(other.pictures)) < _MIN_PICTURES:
+    if min(len(film.pictures), len(other.pictures)) < _MIN_PICTURES or not _at_first(film, other):
         return NOTHING
     whole = _Features.of(other)
     parts = [_part_likeness(part, whole, overlap) for part in _segments(film)]
@@ -104,6 +107,17 @@ def likeness(film: Signature, other: Signature, threshold: float, overlap: float
     coverage = sum(part.coverage for part in found) / len(parts)
     alike = float(np.mean([part.value for part in found]))
     return Likeness(alike * coverage, coverage, float(np.median([part.speed for part in found])))
+
+
+def _at_first(film: Signature, other: Signature) -> bool:
+    """Whether half of the film, or more, has pictures like it anywhere in the other."""
+    count = len(film.pictures)
+    chosen = np.linspace(0, count - 1, min(count, _FIRST_LOOK)).round().astype(int)
+    mine, theirs = (
+        _normal(_halved(pictures.reshape(len(pictures), -1).astype(np.float32)))
+        for pictures in (film.pictures[chosen], other.pictures)
+    )
+    return float(np.median((mine @ theirs.T).max(1))) >= _MIN_FIRST_LOOKS
 
 
 @dataclass(frozen=True, slots=True)
