@@ -20,6 +20,7 @@ from avatarmill.pipeline.select import (
     select,
 )
 from avatarmill.pipeline.types import Fit, Frames, Landmarks, Reason, Reject, Selection, Track
+from avatarmill.records.clip import CLIP_SCORES
 
 FRAMES, SIDE = 12, 200
 
@@ -192,7 +193,7 @@ def test_choosing_needs_nothing_but_recorded_scores() -> None:
 def test_scores_of_the_chosen_frames_are_kept() -> None:
     selection = choose(scored({"motion": 0.5}), SelectConfig(num_references=2, num_targets=0))
     assert isinstance(selection, Selection)
-    assert set(selection.scores) == {*SCORE_NAMES, "view_spread", "usable"}
+    assert set(selection.scores) == {*SCORE_NAMES, "view_spread", "usable"} == set(CLIP_SCORES)
     assert selection.scores["view_spread"] == 7 and selection.scores["usable"] == 1
 
 

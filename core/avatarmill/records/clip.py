@@ -59,6 +59,14 @@ DECIMALS = {"intrinsics": 3, "face_boxes": 2, "hand_boxes": 2, "confidence": 4}
 REFERENCE = re.compile(r"ref_\d\d\.jpg")
 TARGET = re.compile(r"target_\d\d\.jpg")
 
+CLIP_SCORES = (
+    *("extent", "sharpness", "brightness", "clipped", "inside", "agreement", "spill"),
+    *("occluded", "landmarks", "residual", "confidence", "face", "lettering", "motion"),
+    *("view_spread", "usable"),
+)
+"""Scores of the selection that have a column of their own, `score_NAME`, empty where a clip has
+no such score; `scores` holds all of them."""
+
 CLIP_INDEX = pa.schema(
     [
         *LOCATION_FIELDS,
@@ -73,6 +81,7 @@ CLIP_INDEX = pa.schema(
         pa.field("num_targets", pa.int32()),
         pa.field("caption", pa.string()),
         pa.field("scores", SCORES),
+        *(pa.field(f"score_{name}", pa.float64()) for name in CLIP_SCORES),
         pa.field("fingerprint", pa.string()),
         pa.field("listed", pa.map_(pa.string(), pa.string())),
     ]
@@ -286,6 +295,7 @@ def clip_row(members: Mapping[str, bytes]) -> dict[str, object]:
         "num_targets": sum(bool(TARGET.fullmatch(name)) for name in members),
         "caption": meta.captions.get("short", ""),
         "scores": sorted_items(meta.scores),
+        **{f"score_{name}": meta.scores.get(name) for name in CLIP_SCORES},
         "fingerprint": fingerprint(meta.fingerprints),
         "listed": sorted(meta.listed.items()),
     }

@@ -29,15 +29,15 @@ class SelectConfig:
     """Share of the body that must be inside the image."""
     min_brightness: float = 0.2
     """What the lightest twentieth of the person's box must reach, 0..1."""
-    max_clipped: float = 0.5
+    max_clipped: float = 0.3
     """Share of the person that may be burnt out."""
-    min_sharpness: float = 0.01
+    min_sharpness: float = 0.02
     """Energy of fine detail over that of the picture."""
     min_relative_sharpness: float = 0.4
     """The same over the median of the track."""
     max_spill: float = 0.35
     """Share of the mask that may lie further from the body than clothes reach."""
-    max_occluded: float = 0.45
+    max_occluded: float = 0.35
     """Share of the body inside the image that may be hidden behind something."""
     min_mask_agreement: float = 0.65
     """Share of the fitted body in view that the mask must cover."""
@@ -45,7 +45,7 @@ class SelectConfig:
     """Share of the visible landmarks that must lie on the mask."""
     max_residual: float = 0.1
     """Reprojection error of a frame as a fraction of the person's extent."""
-    max_lettering: float = 0.1
+    max_lettering: float = 0.05
     """Share of the person that may lie under burnt-in text."""
 
     def __post_init__(self) -> None:
