@@ -172,6 +172,15 @@ def test_a_tracker_whose_figure_changes_clothes_ends_there() -> None:
     assert len(identify(trails, TIMES, same_figure=0.5)) == 2
 
 
+def test_a_fade_is_no_change_of_clothes() -> None:
+    people = [Person(RED, line(300, 0))]
+    images = film(people, len(TIMES))
+    images[30:] = images[30:] // 3 + 160
+    faded = Person((RED[0] // 3 + 160, RED[1] // 3 + 160, RED[2] // 3 + 160), line(300, 0))
+    trails = follow_people(FlatSight([*people, faded], images), images, TIMES, TrackingConfig())
+    assert [(t.rows[0], t.rows[-1]) for t in trails] == [(0, 39)]
+
+
 def test_whoever_was_found_again_is_not_missing() -> None:
     people = [Person(RED, line(300, 0))]
     (trail,), _ = trails_of(people)

@@ -58,6 +58,19 @@ def difference(first: Appearance, second: Appearance) -> float | None:
     return float((seen * distance).sum() / seen.sum())
 
 
+def light_change(images: Bytes, row: int, before: int) -> float:
+    """Hellinger distance, 0..1, of the colours of a whole frame of [F, H, W, 3] from those of up to
+    so many frames before it: fades and exposure change everybody."""
+    start = max(0, row - before)
+    if start == row:
+        return 0.0
+    step = max(1, -(-max(images.shape[1:3]) // _SIDE))
+    small = [np.ascontiguousarray(image[::step, ::step]) for image in images[start : row + 1]]
+    counts = [_histogram(bin_numbers(picture).reshape(-1)) for picture in small]
+    shared = np.sqrt(np.mean(counts[:-1], axis=0) * counts[-1]).sum()
+    return float(np.sqrt(np.clip(1 - shared, 0, 1)))
+
+
 def look_at(image: Bytes, figure: Figure) -> Appearance:
     """The appearance of a figure in its frame [H, W, 3], counted inside its mask."""
     y, x = figure.window()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from avatarmill.pipeline.appearance import Appearance, difference, look_at
+from avatarmill.pipeline.appearance import Appearance, difference, light_change, look_at
 from avatarmill.pipeline.figures import (
     Array,
     Detection,
@@ -23,7 +23,7 @@ from avatarmill.pipeline.missing import Missing, looks_like, missing_people, pai
 from avatarmill.pipeline.sight import Sight, Window, tiles
 from avatarmill.pipeline.steadiness import core_motion
 from avatarmill.pipeline.tracking_config import TrackingConfig, allowed_motion
-from avatarmill.pipeline.trails import CLOSE, Trail, misfit, place_at
+from avatarmill.pipeline.trails import CLOSE, RECENT, Trail, misfit, place_at
 from avatarmill.pipeline.types import Bytes
 
 
@@ -168,12 +168,17 @@ class _Watch:
             self._end(trail)
             return
         look = look_at(self._images[row], figure)
-        changed = difference(trail.recent_look(), look) or 0.0
-        if changed > self._config.max_change or self._jumped(last, figure, row - 1, row):
+        if self._changed(trail, look, row) or self._jumped(last, figure, row - 1, row):
             self._end(trail)
             trail = Trail(trail.slot)
             self._live.append(trail)
         trail.add(row, figure, look)
+
+    def _changed(self, trail: Trail, look: Appearance, row: int) -> bool:
+        """Whether a figure wears other clothes than before, and not only in another light."""
+        changed = difference(trail.recent_look(), look) or 0.0
+        limit = self._config.max_change
+        return changed > limit and changed > limit + light_change(self._images, row, RECENT)
 
     def _jumped(self, last: Figure, figure: Figure, row: int, next_row: int) -> bool:
         gap = abs(float(self._times[next_row] - self._times[row]))

@@ -22,8 +22,8 @@ class TrackingConfig:
     max_motion: float = 0.9
     """Displacement of the trunk within 0.1 s, in body sizes: above it another figure."""
     max_change: float = 0.6
-    """Difference of colours from those before, 0..1: above it another figure. Of one person they
-    stay below 0.53, whatever comes in front of them."""
+    """Difference of colours from those before, 0..1, beyond that of the whole frame: above it
+    another figure. One person stays below 0.53, whatever comes in front of them."""
 
     def __post_init__(self) -> None:
         for name in (

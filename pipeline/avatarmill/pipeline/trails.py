@@ -11,11 +11,12 @@ from avatarmill.pipeline.figures import Array, Figure, similarity
 
 CLOSE = 0.15
 """Similarity of two bodies of one frame above which either may be taken for the other."""
+RECENT = 16
+"""Rows in which somebody's appearance is what they look like now."""
 _GHOST = 0.6
 """Distance in body sizes within which an unseen person may be what a tracker holds."""
 _GHOST_SECONDS = 1.0
 _MEMORY_SECONDS = 0.6
-_RECENT = 16
 _COAST_SECONDS = 1.0
 """Time constant after which a walk that nobody saw is believed to have ended."""
 
@@ -51,7 +52,7 @@ class Trail:
 
     def recent_look(self) -> Appearance:
         """The appearance over its last rows."""
-        return total(self.looks[-_RECENT:])
+        return total(self.looks[-RECENT:])
 
     @property
     def size(self) -> float:
