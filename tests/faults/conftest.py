@@ -57,17 +57,24 @@ class Job:
         """Where the shards are."""
         return self.out / "clips"
 
-    def start(self) -> None:
-        """Starts the job, for the first time or again."""
+    def command(self) -> list[str]:
+        """The command line."""
         options = ["--videos", str(self.videos), "--out", str(self.out), "--group-size", "1"]
         options += ["--workers.cpu", str(self.workers), *self.options]
-        command = [sys.executable, "-P", "-m", "avatarmill.cli.main", "curate", *options]
-        log = (self.out.with_name(self.out.name + ".log")).open("ab")
-        self.process = subprocess.Popen(
-            command, stdout=log, stderr=log, env={**os.environ, **self.env}, start_new_session=True
-        )
+        return [sys.executable, "-P", "-m", "avatarmill.cli.main", "curate", *options]
 
-    def wait(self, seconds: float = 280.0) -> int:
+    def start(self) -> None:
+        """Starts the job, for the first time or again."""
+        with self.out.with_name(self.out.name + ".log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command(),
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.env},
+                start_new_session=True,
+            )
+
+    def wait(self, seconds: float = 900.0) -> int:
         """Exit status of the job."""
         assert self.process is not None
         return self.process.wait(seconds)
@@ -76,12 +83,13 @@ class Job:
         """What all starts of the job wrote to the terminal."""
         return self.out.with_name(self.out.name + ".log").read_text()
 
-    def files(self) -> dict[str, bytes]:
+    def files(self, folder: Path | None = None) -> dict[str, bytes]:
         """Name to bytes of every file of the clips that must not depend on what happened."""
-        found = {str(p.relative_to(self.clips)): p for p in self.clips.rglob("*") if p.is_file()}
+        folder = folder or self.clips
+        found = {str(p.relative_to(folder)): p for p in folder.rglob("*") if p.is_file()}
         return {name: path.read_bytes() for name, path in found.items() if name not in UNSTABLE}
 
-    def until(self, what: Callable[[], object], seconds: float = 200.0) -> None:
+    def until(self, what: Callable[[], object], seconds: float = 600.0) -> None:
         """Waits until `what` is true, while the job runs or not."""
         end = time.monotonic() + seconds
         while not what():

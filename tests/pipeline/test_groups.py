@@ -12,6 +12,7 @@ from avatarmill.pipeline.groups import (
     by_precedence,
     plan_groups,
     planned_groups,
+    planned_with,
     split_duplicates,
 )
 from avatarmill.pipeline.types import Source
@@ -66,10 +67,10 @@ def test_a_source_with_new_bytes_moves_to_a_new_group(tmp_path: Path) -> None:
     assert [[s.uri for s in group] for group in changed.groups] == [["a"], ["b"]]
 
 
-def test_another_configuration_is_refused_with_the_way_out(tmp_path: Path) -> None:
+def test_the_plan_says_with_what_it_was_made(tmp_path: Path) -> None:
+    assert planned_with(tmp_path) == ""
     plan_groups([source("a")], tmp_path, group_size=2, fingerprint="1" * 64)
-    with pytest.raises(ValueError, match="111111111111, now 222222222222.*choose another --out"):
-        plan_groups([source("a")], tmp_path, group_size=2, fingerprint="2" * 64)
+    assert planned_with(tmp_path) == "1" * 64
 
 
 def test_an_emptied_group_keeps_its_number(tmp_path: Path) -> None:
@@ -86,9 +87,9 @@ def test_an_emptied_group_keeps_its_number(tmp_path: Path) -> None:
 
 def test_planned_sources_come_before_new_ones(tmp_path: Path) -> None:
     listed = [source(name) for name in "dcba"]
-    assert [s.uri for s in by_precedence(listed, tmp_path, "f")] == list("abcd")
+    assert [s.uri for s in by_precedence(listed, tmp_path)] == list("abcd")
     plan_groups([source("c"), source("d", "old")], tmp_path, group_size=2, fingerprint="f")
-    assert [s.uri for s in by_precedence(listed, tmp_path, "f")] == list("cabd")
+    assert [s.uri for s in by_precedence(listed, tmp_path)] == list("cabd")
 
 
 def test_what_nobody_could_read_is_no_copy() -> None:

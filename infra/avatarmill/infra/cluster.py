@@ -61,15 +61,17 @@ def cluster_cpus() -> int:
 
 
 def cpu_share(workers: int, cpus: int) -> float:
-    """CPUs that each of `workers` reserves so that all together leave one free, at most one each.
+    """CPUs that each of `workers` reserves on a cluster of `cpus`: half of what it uses.
 
-    Ray Data 2.60 waits without a word when its actors reserve every CPU, so `n` workers that keep
-    `n` CPUs busy reserve a little less than that.
+    Ray Data 2.60 waits without a word when its actors reserve every CPU, and an actor of a node
+    that died waits for room elsewhere. With half the reservation, half the nodes can be lost and
+    the others take over all workers.
 
     >>> cpu_share(2, 2), cpu_share(63, 64), cpu_share(1, 8)
-    (0.5, 1.0, 1.0)
+    (0.25, 0.5, 0.5)
     """
-    return min(1.0, floor(_SHARES * max(cpus - 1, 0.5) / workers) / _SHARES)
+    most = max(cpus - 1, 0.5) / workers
+    return floor(_SHARES * min(1.0, most) / 2) / _SHARES
 
 
 def check_reservation(pools: Mapping[str, float]) -> None:

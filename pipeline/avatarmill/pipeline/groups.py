@@ -103,17 +103,14 @@ def split_duplicates(
     return table.take(np.setdiff1d(np.arange(len(table)), copies)), pairs
 
 
-def by_precedence(sources: Sequence[Source], folder: Path, fingerprint: str) -> SourceTable:
+def by_precedence(sources: Sequence[Source], folder: Path) -> SourceTable:
     """Sources in the order in which the first of several copies stays: of the list, by URI.
 
     Those that an earlier run planned come first: a copy that joins the list later does not take
     the place of a source whose clips are finished.
-
-    Raises:
-        ValueError: `folder` holds a plan made with another configuration.
     """
     table = SourceTable.of(sources).sorted_by_uri()
-    planned = _planned_rows(table, _read_plan(folder, fingerprint)) >= 0
+    planned = _planned_rows(table, _read_plan(folder)) >= 0
     return table.take(np.argsort(~planned, kind="stable"))
 
 
@@ -124,11 +121,8 @@ def plan_groups(
 
     New sources of the list go into new groups behind the old ones, so finished shards keep their
     bytes when a list grows. A source that is not in `sources` any more leaves its group.
-
-    Raises:
-        ValueError: `folder` holds a plan made with another configuration.
     """
-    earlier = _read_plan(folder, fingerprint)
+    earlier = _read_plan(folder)
     table = SourceTable.of(sources).sorted_by_uri()
     rows = _planned_rows(table, earlier)
     first = int(earlier["num_groups"][0].as_py()) if earlier.num_rows else 0
@@ -154,6 +148,12 @@ def planned_groups(folder: Path) -> int:
     return int(pc.count_distinct(groups).as_py())
 
 
+def planned_with(folder: Path) -> str:
+    """Fingerprint of the recipe that the plan of `folder` was made with; "" without a plan."""
+    plan = _read_plan(folder)
+    return str(plan["fingerprint"][0].as_py()) if plan.num_rows else ""
+
+
 def _planned_rows(table: SourceTable, earlier: pa.Table) -> NDArray[np.int64]:
     """Row of the earlier plan that has the same URI and bytes, -1 where there is none."""
     found = pc.index_in(table.column("uri"), value_set=earlier["uri"].combine_chunks())
@@ -177,14 +177,8 @@ def _write_plan(folder: Path, plan: Plan, groups: NDArray[np.int64], count: int)
     save_table(folder / PLAN_NAME, pa.table(columns, schema=PLAN_TABLE))
 
 
-def _read_plan(folder: Path, fingerprint: str) -> pa.Table:
+def _read_plan(folder: Path) -> pa.Table:
     try:
-        plan = load_table(folder / PLAN_NAME, schema=PLAN_TABLE)
+        return load_table(folder / PLAN_NAME, schema=PLAN_TABLE)
     except FileNotFoundError:
         return PLAN_TABLE.empty_table()
-    if plan.num_rows and (found := plan["fingerprint"][0].as_py()) != fingerprint:
-        raise ValueError(
-            f"out: {folder} holds clips of another configuration or code version "
-            f"({found[:12]}, now {fingerprint[:12]}); choose another --out or remove that folder"
-        )
-    return plan

@@ -3,29 +3,34 @@
 import errno
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
-from avatarmill.infra.cluster import cluster_cpus, start_ray
-from avatarmill.pipeline.board import Board
 from avatarmill.pipeline.captioner import CaptionConfig
 from avatarmill.pipeline.decode import DecodeConfig
-from avatarmill.pipeline.executor import StageSpec, run_on_ray
 from avatarmill.pipeline.fit import FitConfig
 from avatarmill.pipeline.fitter import FitterConfig
 from avatarmill.pipeline.gather import FinishedGroup, Gather
-from avatarmill.pipeline.groups import Plan, by_precedence, plan_groups, split_duplicates
+from avatarmill.pipeline.groups import (
+    Plan,
+    by_precedence,
+    plan_groups,
+    planned_with,
+    split_duplicates,
+)
 from avatarmill.pipeline.ingest import list_sources
 from avatarmill.pipeline.mask_config import MaskConfig
 from avatarmill.pipeline.near_duplicates import NearDuplicateConfig, find_copies
+from avatarmill.pipeline.passes import on_workers, scanned_parts
 from avatarmill.pipeline.people import PeopleConfig
-from avatarmill.pipeline.pools import Workers, in_pools
+from avatarmill.pipeline.pools import Workers
 from avatarmill.pipeline.probe import ProbeConfig
+from avatarmill.pipeline.recipe import recipe_fingerprint, refuse_other_recipe, write_recipe
 from avatarmill.pipeline.scans import Scans, finish_scans, keep_scans, load_scans
 from avatarmill.pipeline.select import SelectConfig
-from avatarmill.pipeline.shots import Scan, ShotConfig
+from avatarmill.pipeline.shots import ShotConfig
 from avatarmill.pipeline.stages import (
     StageConfig,
     curation_stages,
@@ -34,7 +39,7 @@ from avatarmill.pipeline.stages import (
 )
 from avatarmill.pipeline.types import Source
 from avatarmill.pipeline.watch import Watch, WatchConfig
-from avatarmill.pipeline.work import Outcome, Work, longest_first, seconds_of_video, shot_parts
+from avatarmill.pipeline.work import Outcome, Work, longest_first, seconds_of_video
 from avatarmill.records.atomic import write_bytes
 from avatarmill.records.canonical import json_bytes
 from avatarmill.records.clip import CLIP_INDEX
@@ -46,7 +51,6 @@ from avatarmill.records.commit import (
     sweep,
     write_group,
 )
-from avatarmill.records.fingerprint import fingerprint
 from avatarmill.records.ledger import InputState, check_ledger, write_ledger
 from avatarmill.records.rejects import read_rejects
 from avatarmill.records.runs import write_config
@@ -66,6 +70,8 @@ class CurateConfig:
     """The run's folder; clips go to OUT/clips."""
     group_size: int = 8
     """Sources packed into one shard, and lost together when the job is killed half-way."""
+    regenerate: bool = False
+    """Make groups again that other settings or another code version made."""
     workers: Workers = field(default_factory=Workers)
     watch: WatchConfig = field(default_factory=WatchConfig)
     near_duplicates: NearDuplicateConfig = field(default_factory=NearDuplicateConfig)
@@ -133,11 +139,14 @@ def _run(config: CurateConfig, watch: Watch) -> int:
         raise ValueError(f"videos: no video files in {config.videos}")
     folder = config.out / "clips"
     steps = step_fingerprints(config.stages())
-    made_by = fingerprint(steps)
+    made_by = recipe_fingerprint(config.stages())
+    if not config.regenerate:
+        refuse_other_recipe(folder, planned_with(folder), config.stages())
+    write_recipe(folder, config.stages())
     watch.progress.inputs(len(sources))
     watch.log.event("started", inputs=len(sources), fingerprint=made_by, steps=steps)
     unique, exact = split_duplicates(sources)
-    unique = by_precedence(unique, folder, made_by)
+    unique = by_precedence(unique, folder)
     sweep(folder)
     scans = _scan(config, unique, folder, steps["shots"], watch)
     watch.progress.phase("copies")
@@ -175,7 +184,7 @@ def _scan(
     watch.progress.phase(
         "scan", len(new), {work.source.uri: work.source.size_bytes for work in new}
     )
-    done = _on_ray(new, scan_stages(config.stages()), config, watch)
+    done = on_workers(new, scan_stages(config.stages()), config.workers, watch)
     keep_scans(folder, done, scans, made_by)
     finish_scans(folder, sorted(sources, key=lambda source: source.uri), scans, made_by)
     return scans
@@ -211,14 +220,18 @@ def _pending(folder: Path, plan: Plan) -> list[tuple[int, tuple[Source, ...]]]:
         if not group:
             drop_commit(folder, _group_name(number))
     return [
-        (n, group) for n, group in enumerate(plan.groups) if group and not _done(folder, n, group)
+        (number, group)
+        for number, group in enumerate(plan.groups)
+        if group and not _done(folder, number, group, plan.fingerprint)
     ]
 
 
-def _done(folder: Path, number: int, group: tuple[Source, ...]) -> bool:
-    """Committed for these very sources, none of which failed."""
+def _done(folder: Path, number: int, group: tuple[Source, ...], made_by: str) -> bool:
+    """Committed for these very sources by this recipe, and none of them failed."""
     commit = read_commit(folder, _group_name(number))
-    if commit is None or any(state.state == "failed" for state in commit.inputs):
+    if commit is None or commit.fingerprint != made_by:
+        return False
+    if any(state.state == "failed" for state in commit.inputs):
         return False
     return {(s.uri, s.sha256) for s in commit.inputs} == {(s.uri, s.sha256) for s in group}
 
@@ -233,11 +246,14 @@ def _curate(
     watch: Watch,
 ) -> None:
     """The second pass: shots to clips; each group is committed as it completes."""
-    parts = longest_first([[_parts(source, scans) for source in group] for _, group in pending])
+    parts = longest_first(
+        [[scanned_parts(source, scans) for source in group] for _, group in pending]
+    )
     ended = [part for part in parts if isinstance(part.content, Outcome)]
     shots = [part for part in parts if not isinstance(part.content, Outcome)]
     watch.progress.phase("curate", len(shots), seconds_of_video(shots))
-    for work in chain(ended, _on_ray(shots, curation_stages(config.stages()), config, watch)):
+    made = on_workers(shots, curation_stages(config.stages()), config.workers, watch)
+    for work in chain(ended, made):
         group = gather.add(work)
         if group is not None:
             _commit(folder, group, plan.fingerprint)
@@ -247,32 +263,13 @@ def _curate(
         raise RuntimeError(f"{len(left)} sources never came back, the first is {left[0]}")
 
 
-def _parts(source: Source, scans: Scans) -> list[Work]:
-    """The shots of a source, or how it ended in the first pass."""
-    found = scans.found.get(source.sha256)
-    if isinstance(found, Scan):
-        return shot_parts(source, found)
-    return [Work(source, Outcome(rejects=(found,)) if found else scans.errors[source.uri])]
-
-
-def _on_ray(
-    works: list[Work], stages: Sequence[StageSpec], config: CurateConfig, watch: Watch
-) -> Iterator[Work]:
-    """The works through the stages, in the worker processes of the configuration."""
-    if not works:
-        return
-    start_ray()
-    watch.board = watch.board or Board()
-    pools = in_pools(stages, config.workers, cluster_cpus())
-    for work in run_on_ray(works, pools, watch.board):
-        watch.progress.part(work)
-        yield work
-
-
 def _commit(folder: Path, group: FinishedGroup, fingerprint: str) -> None:
+    name = _group_name(group.number)
+    # A commit of an earlier recipe goes first: it must not stand beside half of the new files.
+    drop_commit(folder, name)
     write_group(
         folder,
-        _group_name(group.number),
+        name,
         group.records,
         schema=CLIP_INDEX,
         fingerprint=fingerprint,

@@ -13,6 +13,7 @@ from avatarmill.pipeline.crops import Crops, crop_clip
 from avatarmill.pipeline.decode import DecodeConfig, decode
 from avatarmill.pipeline.executor import StageSpec
 from avatarmill.pipeline.fit import FitConfig
+from avatarmill.pipeline.fit_lifter import lifter_fingerprint
 from avatarmill.pipeline.fitter import Fitter, FitterConfig
 from avatarmill.pipeline.mask_config import MaskConfig
 from avatarmill.pipeline.masks import create_segmenter
@@ -27,7 +28,7 @@ from avatarmill.records.fingerprint import fingerprint
 from avatarmill.records.index import Record
 from avatarmill.records.rejects import Level
 
-STEP_VERSIONS = {"shots": 3, "people": 3, "masks": 1, "fit": 1, "clips": 5}
+STEP_VERSIONS = {"shots": 4, "people": 3, "masks": 1, "fit": 2, "scores": 1, "clips": 5}
 """Raised when a change of a step's code changes what it writes. Steps are in the order in which
 one builds on the other: what is made with an earlier version of one is stale from there on."""
 
@@ -47,19 +48,25 @@ class StageConfig:
     captions: CaptionConfig = field(default_factory=CaptionConfig)
 
 
-def step_fingerprints(config: StageConfig) -> dict[str, str]:
-    """Fingerprint of each step: its code version, its settings and the step before it."""
-    settings: dict[str, tuple[object, ...]] = {
+def step_settings(config: StageConfig) -> dict[str, tuple[object, ...]]:
+    """What decides the output of each step beside its code and the steps before it."""
+    return {
         "shots": (config.probe, config.shots),
         "people": (config.decode, config.people),
         "masks": (config.masks,),
-        "fit": (config.fit, config.fitter, load_body().fingerprint),
+        "fit": (config.fit, config.fitter, load_body().fingerprint, lifter_fingerprint()),
+        "scores": (config.select.candidates,),
         "clips": (config.select, config.captions, caption_fingerprint(config.captions)),
     }
+
+
+def step_fingerprints(config: StageConfig) -> dict[str, str]:
+    """Fingerprint of each step: its code version, its settings and the step before it."""
+    settings = step_settings(config)
     prints: dict[str, str] = {}
     upstream = ""
-    for step, parts in settings.items():
-        upstream = fingerprint([STEP_VERSIONS[step], [*parts], upstream])
+    for step, version in STEP_VERSIONS.items():
+        upstream = fingerprint([version, [*settings[step]], upstream])
         prints[step] = upstream
     return prints
 
@@ -137,7 +144,8 @@ class FitStage:
         rejects = list(content.rejects)
         for track, masks in zip(content.tracks, content.masks, strict=True):
             times = content.frames.pts_seconds[track.frame_indices]
-            fit = self._fitter.fit(track, times, width=width, height=height)
+            lens = content.span.probe.focal_35mm
+            fit = self._fitter.fit(track, times, width=width, height=height, focal_35mm=lens)
             if isinstance(fit, Reject):
                 rejects.append(replace(fit, level="track"))
             else:
