@@ -113,7 +113,7 @@ _MAX_HAND_DISTANCE = 0.6
 """Wrist of a hand from the body's wrist, in body sizes: above it the hand is somebody else's."""
 _MAX_FACE_DISTANCE = 0.15
 """Nose of a face mesh from the body's: above it a mesh laid on a profile by guesswork, or somebody
-else's. True faces are within 0.08."""
+else's. Of real clips' faces nine in ten are within 0.08, and 1 of 350 is above."""
 
 
 def _cleaned(landmarks: Landmarks) -> Landmarks:
