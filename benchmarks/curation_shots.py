@@ -11,6 +11,7 @@ import argparse
 import functools
 import json
 import os
+import runpy
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -227,11 +228,6 @@ def captions(images: Images, rng: np.random.Generator) -> Images:
     return out
 
 
-def fast(images: Images, rng: np.random.Generator) -> Images:
-    """Three times the speed."""
-    return images[::3]
-
-
 def shaking(images: Images, rng: np.random.Generator) -> Images:
     """A hand-held camera that is knocked about."""
     width, height = SIZE
@@ -259,36 +255,26 @@ def passer(images: Images, rng: np.random.Generator) -> Images:
 
 def whip(images: Images, rng: np.random.Generator) -> Images:
     """The camera turns quickly: half of the picture's width within eight frames."""
-    width, height = SIZE
+    width = SIZE[0]
     wide = round(width * 0.55)
     path = np.interp(np.arange(len(images)), (len(images) // 2, len(images) // 2 + 8), (0, 1))
     lefts = np.rint(path * (width - wide)).astype(int)
-    return np.stack(
-        [
-            cv2.resize(image[:, left : left + wide], SIZE)
-            for image, left in zip(images, lefts, strict=True)
-        ]
-    )
+    pairs = zip(images, lefts, strict=True)
+    return np.stack([cv2.resize(image[:, at : at + wide], SIZE) for image, at in pairs])
 
 
-def doubled(images: Images, rng: np.random.Generator) -> Images:
-    """Every frame twice: film rates in video, screen recorders."""
-    return np.repeat(images[:80], 2, 0)
-
-
-def sparse(images: Images, rng: np.random.Generator) -> Images:
-    """Every fifth frame, shown five times: a stream that stutters."""
-    return np.repeat(images[::5], 5, 0)
-
-
-def plain(images: Images, rng: np.random.Generator) -> Images:
-    """The clip as it is."""
-    return images
-
-
-MISTAKEN: tuple[Callable[[Images, np.random.Generator], Images], ...] = (
-    plain, flash, exposure, captions, fast, shaking, passer, whip, doubled, sparse,
-)  # fmt: skip
+MISTAKEN: dict[str, Callable[[Images, np.random.Generator], Images]] = {
+    "as it is": lambda images, _: images,
+    "flash": flash,
+    "exposure": exposure,
+    "captions": captions,
+    "three times the speed": lambda images, _: images[::3],
+    "shaking": shaking,
+    "passer": passer,
+    "whip": whip,
+    "every frame twice": lambda images, _: np.repeat(images[:80], 2, 0),
+    "stutter": lambda images, _: np.repeat(images[::5], 5, 0),
+}
 
 
 # --- cases and scores
@@ -307,10 +293,10 @@ def cases(folder: Path, *, development: bool) -> Iterator[Case]:
         film, edges = joined(names, number + 100 * (not development))
         yield _written("joined", f"{number}", film, edges, folder)
     for row, name in enumerate(names):
-        for column, change in enumerate(MISTAKEN):
+        for column, (defect, change) in enumerate(MISTAKEN.items()):
             rng = np.random.default_rng([row, column, development])
             film = change(clip(name), rng)
-            yield _written("single", f"{name} {change.__name__}", film, (), folder)
+            yield _written("single", f"{name} {defect}", film, (), folder)
     for name, rows in WEB_DISSOLVES.items():
         edges = tuple(Edge("dissolve", first, last) for first, last in rows)
         yield Case("web", name, VIDEOS / f"{name}.mp4", edges)
@@ -381,12 +367,8 @@ def figures(*, development: bool = False) -> dict[str, float]:
     rows = [[*key, s.true, s.found, ""] for key, s in sorted(by_kind.items())]
     rows += [[key, "all", s.true, s.found, s.false] for key, s in by_group.items()]
     table(("films", "boundary", "true", "found", "false"), rows)
-    total = Score(
-        *(
-            sum(getattr(s, f) for s in by_group.values())
-            for f in ("films", "true", "found", "false")
-        )
-    )
+    counts = ("films", "true", "found", "false")
+    total = Score(*(sum(getattr(s, name) for s in by_group.values()) for name in counts))
     return {
         "shot_f1": round(total.f1, 4),
         **{f"shot_f1_{name}": round(s.f1, 4) for name, s in by_group.items() if s.true},
@@ -400,10 +382,17 @@ def figures(*, development: bool = False) -> dict[str, float]:
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--speed", action="store_true", help="only what needs a quiet machine")
     parser.add_argument(
         "--development", action="store_true", help="the films that rules are tuned on"
     )
-    say(json.dumps(figures(development=parser.parse_args().development)))
+    options = parser.parse_args()
+    if options.speed:
+        runpy.run_path(
+            str(Path(__file__).with_name("curation_shots_speed.py")), run_name="__main__"
+        )
+        return
+    say(json.dumps(figures(development=options.development)))
 
 
 if __name__ == "__main__":
