@@ -100,11 +100,11 @@ class Weights:
     """Multiplies 1/sigma of the pose prior."""
     speed: float = 8.0
     """Sigma of joint velocity, rad/s."""
-    jerk: float = 18.0
+    jerk: float = 16.0
     """Sigma of joint acceleration, rad/s^2."""
     travel: float = 3.0
     """Sigma of the velocity of the body, m/s."""
-    push: float = 6.0
+    push: float = 5.5
     """Sigma of the acceleration of the body, m/s^2."""
     shape: float = 1.0
     """Sigma of the shape coefficients."""
