@@ -10,10 +10,13 @@ import pytest
 import torch
 
 from avatarmill.records.commit import drop_commit
+from avatarmill.records.forget import forget_source
+from avatarmill.records.index import load_table
 from avatarmill.records.reader import tokens_in
 from avatarmill.records.tarshard import ShardError, write_tar
 from avatarmill.records.tombstones import bury
 from avatarmill.train.loader import TokenLoader, decode, list_shards, tokenizer_of
+from avatarmill.train.seen import record_sources
 
 ShardWriter = Callable[..., Path]
 
@@ -83,6 +86,38 @@ def test_forgotten_sources_are_not_seen(write_shards: ShardWriter) -> None:
     loader = TokenLoader(list_shards(folder), 1, seed=0)
     assert loader.num_samples == 11
     assert gone.key not in keys_of(loader, 11)
+
+
+def test_a_source_forgotten_during_the_run_is_not_seen_again(write_shards: ShardWriter) -> None:
+    folder = write_shards()
+    loader = TokenLoader(list_shards(folder), 1, seed=0)
+    stream = loader.samples()
+    first = next(stream)
+    gone = next(s for s in tokens_in(folder) if s.key != first.key).meta.source_sha256
+    bury(folder, gone, reason="asked to")
+    # The buffer of the shuffle still holds the sample; nobody gets to see it.
+    assert len([s for s in islice(stream, 10) if s.meta.source_sha256 == gone]) == 0
+    # The group's shard then has another name, which the running loader follows.
+    forget_source(folder, gone, reason="asked to")
+    assert len({s.key for s in islice(stream, 22)}) == 11
+
+
+def test_a_run_whose_sources_are_all_forgotten_ends(write_shards: ShardWriter) -> None:
+    folder = write_shards(sizes=(2,))
+    loader = TokenLoader(list_shards(folder), 1, seed=0)
+    for sample in list(tokens_in(folder)):
+        forget_source(folder, sample.meta.source_sha256, reason="asked to")
+    with pytest.raises(ValueError, match="their sources were all forgotten"):
+        next(loader.samples())
+
+
+def test_what_a_run_draws_from_is_written_down(write_shards: ShardWriter, tmp_path: Path) -> None:
+    folder = write_shards()
+    for _ in range(2):
+        record_sources(tmp_path / "out", list_shards(folder))
+    (path,) = (tmp_path / "out/seen").iterdir()
+    found = load_table(path)["source_sha256"].to_pylist()
+    assert found == sorted(sample.meta.source_sha256 for sample in tokens_in(folder))
 
 
 def test_a_pickle_in_a_shard_is_refused(tmp_path: Path) -> None:

@@ -64,6 +64,9 @@ COMMANDS: dict[str, Command] = {
     "explain": Command(
         "avatarmill.cli.explain", "ExplainConfig", "a key -> source, frames, crops, fit, weights"
     ),
+    "forget": Command(
+        "avatarmill.cli.forget", "ForgetConfig", "one source out of clips and tokens, with a proof"
+    ),
     "deploy": Command(
         "avatarmill.infra.deploy", "DeployConfig", "a job's file for KubeRay, Ray or Slurm"
     ),

@@ -84,7 +84,7 @@ def forget_source(
     touched: list[str] = []
     taken = 0
     for commit in commits:
-        if _holds(commit, source_sha256):
+        if _holds(store, commit, source_sha256):
             taken += _rewrite(store, commit, source_sha256, reason, fingerprints)
             touched.append(commit.group)
     _remove_former_files(store)
@@ -94,9 +94,15 @@ def forget_source(
     return Forgotten(tuple(touched), taken, len(commits) - len(touched))
 
 
-def _holds(commit: Commit, source_sha256: str) -> bool:
+def _holds(store: Store, commit: Commit, source_sha256: str) -> bool:
     """Whether something of the source, besides the fact that it is forgotten, is in the group."""
-    return any(state.sha256 == source_sha256 and state.reason != REASON for state in commit.inputs)
+    mine = (state for state in commit.inputs if state.sha256 == source_sha256)
+    if any(state.reason != REASON for state in mine):
+        return True
+    if not any(key.startswith(f"{source_sha256[:12]}-") for key in commit.keys):
+        return False
+    rows = load_table(store.path(commit.index), columns=["source_sha256"])
+    return source_sha256 in rows["source_sha256"].to_pylist()
 
 
 def _rewrite(

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 import pyarrow as pa
 
-from avatarmill.records.index import write_table
+from avatarmill.records.index import read_rows, write_table
 
 State = Literal[
     "kept",  # at least one sample was written
@@ -73,6 +73,11 @@ def write_ledger(path: Path, states: Iterable[InputState]) -> None:
     """Write the state of every input in order of URI: same states, same bytes."""
     ordered = sorted(states, key=lambda state: state.uri)
     write_table(path, [asdict(state) for state in ordered], LEDGER_INDEX)
+
+
+def read_ledger(path: Path) -> list[InputState]:
+    """Read a ledger. Raises ValueError for a row outside the schema."""
+    return [InputState(**row) for row in read_rows(path)]  # type: ignore[arg-type]
 
 
 def _refuse(what: str, uris: list[str]) -> None:

@@ -1,6 +1,8 @@
 """Sources that readers must no longer see: one small file for each forgotten sha256."""
 
+import os
 import re
+import time
 from pathlib import Path
 
 from avatarmill.records.canonical import json_bytes
@@ -24,3 +26,30 @@ def buried(folder: str | Path | Store) -> frozenset[str]:
     """Return the sha256 of the sources that `folder` must not show."""
     names = Store.of(folder).files(TOMBSTONES, ".json")
     return frozenset(Path(name).stem for name in names)
+
+
+class Tombstones:
+    """The buried sources of a folder for a reader that runs for days."""
+
+    REFRESH_SECONDS = 10.0
+    """An object store is asked again after so long; a local folder shows a change at once."""
+
+    def __init__(self, folder: str | Path | Store) -> None:
+        self._store = Store.of(folder)
+        self._seen: float | None = None
+        self._buried: frozenset[str] = frozenset()
+
+    def now(self) -> frozenset[str]:
+        """The sha256 of the sources that must not be shown now."""
+        stamp = self._stamp()
+        if stamp != self._seen:
+            self._buried, self._seen = buried(self._store), stamp
+        return self._buried
+
+    def _stamp(self) -> float:
+        if self._store.local is None:
+            return time.monotonic() // self.REFRESH_SECONDS
+        try:
+            return float(os.stat(self._store.local / TOMBSTONES).st_mtime_ns)
+        except FileNotFoundError:
+            return 0.0

@@ -27,9 +27,11 @@ from avatarmill.records.commit import (
     write_group,
 )
 from avatarmill.records.fingerprint import fingerprint
+from avatarmill.records.index import load_table
 from avatarmill.records.ledger import InputState, check_ledger
 from avatarmill.records.reader import group_samples
 from avatarmill.records.runs import write_config
+from avatarmill.records.store import Store
 from avatarmill.records.token import TOKEN_INDEX, TokenMeta, TokenSample, token_record
 from avatarmill.records.tombstones import buried
 from avatarmill.tokenize.frames import ReferenceFrames, face_thumbnail
@@ -38,7 +40,7 @@ from avatarmill.tokenize.visibility import RULE
 
 logger = logging.getLogger(__name__)
 
-STEP_VERSION = "tokenize-2"
+STEP_VERSION = "tokenize-3"
 """Raised when the code of this step changes what it writes."""
 
 
@@ -64,14 +66,14 @@ class TokenizeConfig:
 
 def run(config: TokenizeConfig) -> int:
     """Tokenize every committed clip group that has no up-to-date token group; exit status."""
-    if not config.clips.is_dir():
+    if not Store.of(config.clips).exists():
         raise ValueError(f"clips: no folder {config.clips}; `avatarmill curate` writes one")
     tokenizer = Tokenizer.load(config.weights)
-    config.out.mkdir(parents=True, exist_ok=True)
     write_config(config.out, "tokenize", config)
     clip_commits = [commit for commit in list_commits(config.clips) if commit.keys]
     prints = {
-        commit.group: _group_fingerprint(commit, config, tokenizer) for commit in clip_commits
+        commit.group: group_fingerprint(config.clips, commit, tokenizer.fingerprint)
+        for commit in clip_commits
     }
     _drop_stale(config.out, prints)
     todo = [group for group in prints if read_commit(config.out, group) is None]
@@ -149,9 +151,18 @@ def tokenize_clip(tokenizer: Tokenizer, clip: Clip) -> TokenSample:
     )
 
 
-def _group_fingerprint(commit: Commit, config: TokenizeConfig, tokenizer: Tokenizer) -> str:
-    hidden = sorted(buried(config.clips))
-    return fingerprint([STEP_VERSION, commit.shard_sha256, tokenizer.fingerprint, hidden])
+def group_fingerprint(clips: Path, commit: Commit, tokenizer: str) -> str:
+    """Return what decides the tokens of one group of clips.
+
+    That is the bytes of the clips that may be seen, not those of their shard: taking one source out
+    of a run leaves the tokens of all others as they are.
+    """
+    names = ["key", "sha256", "source_sha256"]
+    table = load_table(clips / commit.index, columns=names)
+    hidden = buried(clips)
+    rows = zip(*(table[name].to_pylist() for name in names), strict=True)
+    seen = [(key, sha256) for key, sha256, source in rows if source not in hidden]
+    return fingerprint([STEP_VERSION, tokenizer, seen])
 
 
 def _drop_stale(out: Path, prints: dict[str, str]) -> None:

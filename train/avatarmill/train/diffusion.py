@@ -51,6 +51,7 @@ from avatarmill.train.loader import Shard, TokenBatch, TokenLoader, list_shards,
 from avatarmill.train.losslog import LossLog, LossRow
 from avatarmill.train.mmdit import SIZES, MMDiT, SizeName, Velocity
 from avatarmill.train.moments import token_moments
+from avatarmill.train.seen import record_sources
 from avatarmill.train.text import TextEncoder
 
 logger = logging.getLogger(__name__)
@@ -163,6 +164,7 @@ def run(config: DiffusionTrainConfig) -> int:
     with process_group() as group:
         if group.leads:
             write_config(config.out, CONFIG_NAME, config)
+            record_sources(config.out, shards)
         torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // group.world_size))
         _Training(config, group, shards, anchors, made_for).run()
     return 0

@@ -11,10 +11,11 @@ import webdataset as wds
 from torch import Tensor
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
-from avatarmill.records.commit import COMMITS, PARTS, list_commits
+from avatarmill.records.commit import COMMITS, list_commits, read_commit
 from avatarmill.records.index import read_rows
+from avatarmill.records.store import Store, open_file
 from avatarmill.records.token import TokenSample, token_from_members
-from avatarmill.records.tombstones import buried
+from avatarmill.records.tombstones import Tombstones, buried
 
 TOKENS = "tokens"
 SHUFFLE_BUFFER = 4096
@@ -30,6 +31,15 @@ class Shard:
     """In file order, without forgotten sources."""
     tokenizers: frozenset[str]
     """Fingerprints of the tokenizers that wrote them."""
+    sources: frozenset[str] = frozenset()
+    """sha256 of the source of each sample."""
+    group: str = ""
+    """Whose commit names the shard; another one, once a source was forgotten."""
+
+    def present_path(self) -> Path | None:
+        """Where the group's samples are now; None where none is left."""
+        commit = read_commit(self.path.parent, self.group)
+        return self.path.parent / commit.shard if commit and commit.shard_sha256 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +70,21 @@ def list_shards(folder: Path) -> list[Shard]:
     Raises:
         ValueError: no visible sample at all.
     """
-    if not (folder / COMMITS).is_dir() and (folder / TOKENS / COMMITS).is_dir():
-        folder = folder / TOKENS
+    store = Store.of(folder)
+    if not store.files(COMMITS) and store.files(f"{TOKENS}/{COMMITS}"):
+        folder, store = folder / TOKENS, store.child(TOKENS)
     hidden = buried(folder)
     shards = []
     for commit in list_commits(folder):
-        rows = read_rows(folder / PARTS / f"{commit.group}.parquet")
+        rows = read_rows(store.path(commit.index))
         seen = [row for row in rows if str(row["source_sha256"]) not in hidden]
         if seen:
             keys = tuple(str(row["key"]) for row in seen)
             tokenizers = frozenset(str(row["fingerprint"]) for row in seen)
-            shards.append(Shard((folder / commit.shard).resolve(), keys, tokenizers))
+            sources = frozenset(str(row["source_sha256"]) for row in seen)
+            path = store.path(commit.shard)
+            path = path.resolve() if store.local else path
+            shards.append(Shard(path, keys, tokenizers, sources, commit.group))
     if not shards:
         raise ValueError(f"{folder} holds no committed token samples: run avatarmill tokenize")
     return shards
@@ -132,7 +146,12 @@ class TokenLoader:
         """Decoded samples from `position` on, without end."""
         epoch, skip = divmod(position, self.samples_per_epoch)
         while True:
-            yield from self._pipeline(epoch, skip)
+            empty = True
+            for sample in self._pipeline(epoch, skip):
+                empty = False
+                yield sample
+            if empty and not skip:
+                raise ValueError("no sample is left: their sources were all forgotten")
             epoch, skip = epoch + 1, 0
 
     def _pipeline(self, epoch: int, skip: int) -> Iterable[TokenSample]:
@@ -145,8 +164,17 @@ class TokenLoader:
             wds.shuffle(SHUFFLE_BUFFER, initial=SHUFFLE_BUFFER, rng=self._random(epoch, "samples")),
             wds.slice(skip, None),
             wds.map(decode),
+            self._visible,
         )
         return pipeline
+
+    def _visible(self, samples: Iterable[TokenSample]) -> Iterator[TokenSample]:
+        """Less the sources that were forgotten while the run was under way."""
+        tombstones = {folder: Tombstones(folder) for folder in {s.path.parent for s in self.shards}}
+        for sample in samples:
+            source = sample.meta.source_sha256
+            if not any(source in graves.now() for graves in tombstones.values()):
+                yield sample
 
     def _random(self, epoch: int, purpose: str) -> random.Random:
         return random.Random(f"{self.seed}/{epoch}/{purpose}")
@@ -168,8 +196,11 @@ class TokenLoader:
     def _sources(self, epoch: int) -> Iterator[dict[str, object]]:
         # Opened here, not by webdataset: it leaves files open and runs "pipe:..." as a command.
         for shard, _ in self._plan(epoch):
-            with shard.path.open("rb") as stream:
-                yield {"url": str(shard.path), "stream": stream}
+            # A source that was forgotten since the run began has moved its group to another file.
+            path = shard.present_path() if shard.group else shard.path
+            if path is not None:
+                with open_file(path) as stream:
+                    yield {"url": str(shard.path), "stream": stream}
 
     def _block(
         self, epoch: int, samples: Iterable[dict[str, object]]
