@@ -108,6 +108,8 @@ def _broken(
     expected, discarded = int(str(counts["expected"])), int(str(counts["discarded"]))
     corrupt, error = int(str(counts["corrupt"])), str(counts["error"])
     decoded = f"{len(pts)} frames decode of {expected or 'an unknown number'} declared"
+    if len(pts):
+        decoded += f" ({pts.min():.2f} to {pts.max():.2f} s)"
     if error:
         return Reject(Reason.TRUNCATED, f"{decoded}, then {error}", "shots")
     if corrupt:
