@@ -10,8 +10,14 @@ import pytest
 from PIL import Image
 
 from avatarmill.cli.explain import ExplainConfig, run
+from avatarmill.pipeline.decode import DecodeConfig
 from avatarmill.pipeline.explain import decode_again, known_keys, locate, psnr
+from avatarmill.pipeline.job import CurateConfig
+from avatarmill.pipeline.select import SelectConfig
+from avatarmill.pipeline.settings import decode_settings, stage_settings
+from avatarmill.pipeline.stages import step_fingerprints
 from avatarmill.records.commit import drop_commit
+from avatarmill.records.runs import write_config
 from avatarmill.records.tarshard import ShardError
 from avatarmill.records.tombstones import bury
 
@@ -152,6 +158,38 @@ def test_damaged_bytes_are_not_explained(film: Path, make_run: Callable[..., Any
     shard.write_bytes(data)
     with pytest.raises(ShardError, match="sha256 of .* is not the index's"):
         locate(made.folder / "clips", made.key)
+
+
+def test_settings_of_a_run_are_read_back(
+    film: Path, make_run: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = make_run(film)
+    config = CurateConfig(
+        film, made.folder, decode=DecodeConfig(fps=7.5), select=SelectConfig(num_references=3)
+    )
+    write_config(made.folder, "curate", config)
+    settings = stage_settings(made.folder)
+    assert settings == config.stages()
+    assert settings is not None and step_fingerprints(settings) == step_fingerprints(
+        config.stages()
+    )
+    assert decode_settings(made.folder) == config.decode
+    assert run(ExplainConfig(made.key, made.folder)) == 0
+    assert "another one than this code's" in capsys.readouterr().out
+    path = made.folder / "curate.config.json"
+    path.write_text(path.read_text().replace('"fps":', '"frames":'))
+    with pytest.raises(ValueError, match="curate.config.json is of another version of the code"):
+        decode_settings(made.folder)
+    assert run(ExplainConfig(made.key, made.folder)) == 0
+    assert stage_settings(made.folder.parent) is None
+
+
+def test_a_remote_source_that_cannot_be_had_is_named(
+    film: Path, make_run: Callable[..., Any]
+) -> None:
+    made = make_run(film, source_uri="http://127.0.0.1:9/film.mp4")
+    with pytest.raises(ValueError, match="forbidden_address.*--source FILE names a copy"):
+        run(ExplainConfig(made.key, made.folder, decode=True))
 
 
 def test_psnr() -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import numpy as np
@@ -19,8 +20,11 @@ from avatarmill.pipeline.explain import (
     known_keys,
     locate,
 )
+from avatarmill.pipeline.fetch import FetchConfig, fetch, local_path
 from avatarmill.pipeline.settings import decode_settings, stage_settings
 from avatarmill.pipeline.stages import STEP_VERSIONS, step_fingerprints
+from avatarmill.pipeline.types import Reject
+from avatarmill.pipeline.uris import is_remote
 from avatarmill.records.atomic import write_bytes
 from avatarmill.records.clip import Clip, clip_from_members, frame_names
 from avatarmill.records.commit import COMMITS
@@ -134,6 +138,7 @@ def _say_clip(clip: Clip, run: Path) -> None:
             "source sha256": meta.source_sha256,
             "licence": meta.licence or "not stated",
             "consent": meta.consent or "not stated",
+            **{f"listed {name}": value for name, value in sorted(meta.listed.items())},
             "stream": meta.stream if known else "not recorded",
             "shot": f"{meta.start_seconds:.3f} to {meta.stop_seconds:.3f} s",
             "track": meta.track,
@@ -219,17 +224,32 @@ def _weights(tokenizer: str, run: Path) -> str:
 
 def _decode(clip: Clip, config: ExplainConfig, folders: Mapping[str, Path]) -> int:
     settings = decode_settings(next(iter(folders.values())).parent)
-    path = config.source or Path(clip.meta.source_uri)
-    checks = decode_again(clip, path, settings)
+    with TemporaryDirectory() as scratch:
+        path = config.source or _source_file(clip.meta.source_uri, Path(scratch))
+        checks = decode_again(clip, path, settings)
     sheet = config.sheet or Path(f"{config.key}.png")
     write_bytes(sheet, png(_sheet(checks)))
-    say(f"\n{path}: sha256 is the clip's; decoded again")
+    uri = config.source or clip.meta.source_uri
+    say()
+    say(printable(f"{uri}: sha256 is the clip's; decoded again"))
     table(
         ("frame", "seconds", "PSNR dB", "verdict"),
         [(c.name, f"{c.pts_seconds:.6f}", f"{c.psnr_db:.1f}", _verdict(c)) for c in checks],
     )
     say(f"stored, decoded and {_GAIN} times their difference: {sheet}")
     return 0 if all(_same(check) for check in checks) else 1
+
+
+def _source_file(uri: str, folder: Path) -> Path:
+    """Where the source lies, fetched into `folder` if it is remote."""
+    if not is_remote(uri):
+        return local_path(uri)
+    found = fetch(uri, FetchConfig(), folder)
+    if isinstance(found, Reject):
+        raise ValueError(
+            f"source {uri!r}: {found.reason}, {found.evidence}; --source FILE names a copy of it"
+        )
+    return found.path
 
 
 def _same(check: FrameCheck) -> bool:

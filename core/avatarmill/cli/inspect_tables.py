@@ -1,7 +1,7 @@
 """What `avatarmill inspect` shows of tables: counts, quantiles, reasons with an example each."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -51,7 +51,17 @@ def sample_tables(rows: Sequence[Row]) -> list[Table]:
     if rows and "consent" in rows[0]:
         consents = Counter(str(row["consent"]) or "not stated" for row in rows)
         tables.append(count_table("consent", "consent", consents))
-    return [*tables, quantile_table(rows)]
+    return [*tables, *_listed_tables(rows), quantile_table(rows)]
+
+
+def _listed_tables(rows: Sequence[Row]) -> Iterator[Table]:
+    """The other columns of the input list, such as the language."""
+    counts: dict[str, Counter[str]] = {}
+    for row in rows:
+        for name, value in row.get("listed") or ():  # type: ignore[attr-defined]
+            counts.setdefault(name, Counter())[value] += 1
+    for name, own in sorted(counts.items()):
+        yield count_table(f"listed: {name}", name, own)
 
 
 def quantile_table(rows: Iterable[Row]) -> Table:
