@@ -29,13 +29,10 @@ def open_regular(path: str | Path) -> BinaryIO:
         if error.errno == errno.ELOOP:
             raise NotRegularError(f"{os.fspath(path)!r} is a loop of symbolic links") from error
         raise
-    try:
+    with os.fdopen(descriptor, "rb") as first:
         _check(os.fstat(descriptor).st_mode, path)
         os.set_blocking(descriptor, True)
-        return os.fdopen(descriptor, "rb")
-    except BaseException:
-        os.close(descriptor)
-        raise
+        return os.fdopen(os.dup(descriptor), "rb")
 
 
 def _check(mode: int, path: str | Path) -> None:
