@@ -20,7 +20,7 @@ from avatarmill.cli.console import say, table
 FOLDER = Path(__file__).parent
 # The longest first: the last one to start decides when the pair is done.
 SECTIONS = ("people", "fit", "duplicates", "shots", "masks", "captions")
-TIMED = ("shots", "fit")
+TIMED = ("people", "shots", "fit")
 AT_LEAST, AT_MOST, EQUAL = operator.ge, operator.le, operator.eq
 TARGETS = {
     "shot_f1": (AT_LEAST, 0.95),
