@@ -14,6 +14,9 @@ from avatarmill.pipeline.types import Bytes, Fit, Float, Frames, Selection, Trac
 PADDING = 127
 """Grey of what lies outside the frame: flat, so that no edge is invented."""
 
+MARGIN = 0.1
+"""Space around the person, as a fraction of its larger extent."""
+
 _HAND_JOINTS = ((20, 25, 40), (21, 40, 55))
 """Wrist, first and past-the-last finger joint of the left and right hand."""
 _MIN_CONFIDENCE = 0.25
@@ -68,7 +71,7 @@ def crop_clip(
     body: Body,
     *,
     size: int = 512,
-    margin: float = 0.1,
+    margin: float = MARGIN,
 ) -> Crops:
     """Cut the selected frames of a track.
 
@@ -92,7 +95,7 @@ def crop_clip(
     boxes = np.zeros((len(rows), 3, 4), np.float32)
     for index, row in enumerate(rows):
         image = frames.images[track.frame_indices[row]]
-        square = person_square(masks[row], _project(vertices[index], fit.intrinsics), margin)
+        square = person_square(masks[row], project(vertices[index], fit.intrinsics), margin)
         squares.append((square.x0, square.y0, square.side))
         scale = size / square.side
         camera = crop_intrinsics(fit.intrinsics, square.x0, square.y0, scale)
@@ -148,7 +151,7 @@ def _cut_mask(mask: Bytes, square: Square, size: int) -> Bytes:
     return cut_square(mask, square, size, padding=0)
 
 
-def _project(points: Float, intrinsics: Float) -> Float:
+def project(points: Float, intrinsics: Float) -> Float:
     """Pixels [n, 2] of camera-space points [n, 3]; far outside where behind the camera."""
     pixels = points @ intrinsics.T
     depth = np.where(pixels[:, 2:] > 0.05, pixels[:, 2:], np.inf)

@@ -36,19 +36,29 @@ class _Progress:
 class Gather:
     """Sorts finished parts into their groups; memory is bounded by the groups under way."""
 
-    def __init__(self, groups: Sequence[tuple[int, tuple[Source, ...]]]) -> None:
-        """Takes (group number, sources) of the groups this run has to make."""
-        self._groups = dict(groups)
-        self._group_of = {s.uri: number for number, sources in groups for s in sources}
-        self._missing = {number: len(sources) for number, sources in groups}
+    def __init__(self, groups: Sequence[tuple[int, tuple[Source, ...]]] = ()) -> None:
+        """Takes the groups to begin with."""
+        self._groups: dict[int, tuple[Source, ...]] = {}
+        self._group_of: dict[str, int] = {}
+        self._missing: dict[int, int] = {}
+        self.begin(groups)
         self._progress: defaultdict[str, _Progress] = defaultdict(_Progress)
         self.seconds: Counter[str] = Counter()
         """Wall seconds of every stage, over all workers."""
+        self.clip_bytes = 0
+        """Of all clips, without the headers of the shards."""
+
+    def begin(self, groups: Sequence[tuple[int, tuple[Source, ...]]]) -> None:
+        """Takes (group number, sources) of groups whose parts are on their way."""
+        self._groups |= dict(groups)
+        self._group_of |= {s.uri: number for number, sources in groups for s in sources}
+        self._missing |= {number: len(sources) for number, sources in groups}
 
     def add(self, work: Work) -> FinishedGroup | None:
         """Takes one finished part; returns its group when that was the last part of it."""
         assert isinstance(work.content, Outcome), f"{work.source.uri} left the stages unfinished"
         self.seconds.update(work.seconds)
+        self.clip_bytes += work.content.clip_bytes
         progress = self._progress[work.source.uri]
         progress.outcomes.append(work.content)
         progress.share += work.share
@@ -65,7 +75,9 @@ class Gather:
 
     def _finish(self, number: int) -> FinishedGroup:
         group = FinishedGroup(number, [], [], [])
-        for source in self._groups[number]:
+        del self._missing[number]
+        for source in self._groups.pop(number):
+            del self._group_of[source.uri]
             outcomes = self._progress.pop(source.uri).outcomes
             records = [record for outcome in outcomes for record in outcome.clips]
             rejects = [reject for outcome in outcomes for reject in outcome.rejects]

@@ -4,7 +4,7 @@ import errno
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
@@ -22,9 +22,11 @@ from avatarmill.pipeline.groups import (
 )
 from avatarmill.pipeline.ingest import list_sources
 from avatarmill.pipeline.mask_config import MaskConfig
+from avatarmill.pipeline.memory import MemoryConfig
 from avatarmill.pipeline.near_duplicates import NearDuplicateConfig, find_copies
 from avatarmill.pipeline.passes import on_workers, scanned_parts
 from avatarmill.pipeline.people import PeopleConfig
+from avatarmill.pipeline.pilot import Pilot, compare, read_pilot
 from avatarmill.pipeline.pools import Workers
 from avatarmill.pipeline.probe import ProbeConfig
 from avatarmill.pipeline.recipe import recipe_fingerprint, refuse_other_recipe, write_recipe
@@ -84,6 +86,7 @@ class CurateConfig:
     fitter: FitterConfig = field(default_factory=FitterConfig)
     select: SelectConfig = field(default_factory=SelectConfig)
     captions: CaptionConfig = field(default_factory=CaptionConfig)
+    analysis: MemoryConfig = field(default_factory=MemoryConfig)
 
     def __post_init__(self) -> None:
         if self.group_size < 1:
@@ -103,6 +106,7 @@ class CurateConfig:
             self.fitter,
             self.select,
             self.captions,
+            replace(self.analysis, folder=self.analysis.folder or self.out / "analysis"),
         )
 
 
@@ -143,6 +147,7 @@ def _run(config: CurateConfig, watch: Watch) -> int:
     if not config.regenerate:
         refuse_other_recipe(folder, planned_with(folder), config.stages())
     write_recipe(folder, config.stages())
+    pilot = _pilot(config.out, folder, made_by, len(sources))
     watch.progress.inputs(len(sources))
     watch.log.event("started", inputs=len(sources), fingerprint=made_by, steps=steps)
     unique, exact = split_duplicates(sources)
@@ -170,7 +175,15 @@ def _run(config: CurateConfig, watch: Watch) -> int:
         _curate(config, plan, gather, pending, scans, folder, watch)
     watch.progress.phase("merge")
     merge(folder, CLIP_INDEX)
-    return _close(folder, copies, sources, gather)
+    return _close(folder, copies, sources, gather, pilot)
+
+
+def _pilot(out: Path, folder: Path, made_by: str, sources: int) -> Pilot | None:
+    """The pilot this start can be held against: of this recipe and list, nothing done yet."""
+    pilot = read_pilot(out)
+    if pilot is None or (pilot.recipe, pilot.sources) != (made_by, sources):
+        return None
+    return None if list_commits(folder) else pilot
 
 
 def _scan(
@@ -278,19 +291,30 @@ def _commit(folder: Path, group: FinishedGroup, fingerprint: str) -> None:
     )
 
 
-def _close(folder: Path, copies: list[InputState], sources: list[Source], gather: Gather) -> int:
+def _close(
+    folder: Path,
+    copies: list[InputState],
+    sources: list[Source],
+    gather: Gather,
+    pilot: Pilot | None,
+) -> int:
     """Checks that the ledger adds up, writes it and the summary, and says how the run ended."""
     states = [state for commit in list_commits(folder) for state in commit.inputs]
     states += copies
     counts = check_ledger(states, [source.uri for source in sources])
     write_ledger(folder / "ledger.parquet", states)
     reasons = Counter(row.reason for row in read_rejects(folder / "rejects.parquet"))
-    summary = {
+    clips = sum(state.samples for state in states)
+    summary: dict[str, object] = {
         "inputs": len(sources),
         "states": counts,
-        "clips": sum(state.samples for state in states),
+        "clips": clips,
         "rejects": dict(sorted(reasons.items())),
         "stage_seconds": {name: round(s, 2) for name, s in sorted(gather.seconds.items())},
     }
+    if pilot is not None:
+        actual: dict[str, float] = {"worker_seconds": sum(gather.seconds.values()), "clips": clips}
+        actual |= {"bytes": gather.clip_bytes, "yield": counts["kept"] / len(sources)}
+        summary["pilot"] = compare(pilot, actual)
     write_bytes(folder / "summary.json", json_bytes(summary) + b"\n")
     return 1 if counts["failed"] else 0

@@ -9,7 +9,7 @@ import torch
 
 from avatarmill.avatar.body import load_body
 from avatarmill.pipeline.captioner import CaptionConfig, caption_fingerprint, create_captioner
-from avatarmill.pipeline.crops import Crops, crop_clip
+from avatarmill.pipeline.crops import MARGIN, Crops, crop_clip
 from avatarmill.pipeline.decode import DecodeConfig, decode
 from avatarmill.pipeline.executor import StageSpec
 from avatarmill.pipeline.fit import FitConfig
@@ -17,12 +17,22 @@ from avatarmill.pipeline.fit_lifter import lifter_fingerprint
 from avatarmill.pipeline.fitter import Fitter, FitterConfig
 from avatarmill.pipeline.mask_config import MaskConfig
 from avatarmill.pipeline.masks import create_segmenter
+from avatarmill.pipeline.memory import Memory, MemoryConfig, measured_track
 from avatarmill.pipeline.people import PeopleConfig, find_people, people_child, whole_body_child
 from avatarmill.pipeline.probe import ProbeConfig, probe, video_child
-from avatarmill.pipeline.select import SelectConfig, select
+from avatarmill.pipeline.select import SelectConfig, choose
 from avatarmill.pipeline.shots import ShotConfig, scan
-from avatarmill.pipeline.types import Bytes, Fit, Reject, Selection, Source, Track
-from avatarmill.pipeline.work import Content, Outcome, Scanned, ShotFits, ShotPeople, ShotSpan
+from avatarmill.pipeline.types import Bytes, Fit, Frames, Reject, Selection, Source, Track
+from avatarmill.pipeline.work import (
+    Content,
+    MeasuredTrack,
+    Outcome,
+    Scanned,
+    ShotFits,
+    ShotMeasured,
+    ShotPeople,
+    ShotSpan,
+)
 from avatarmill.records.clip import META_VERSION, Clip, ClipMeta, clip_key, clip_record
 from avatarmill.records.fingerprint import fingerprint
 from avatarmill.records.index import Record
@@ -46,6 +56,8 @@ class StageConfig:
     fitter: FitterConfig
     select: SelectConfig
     captions: CaptionConfig = field(default_factory=CaptionConfig)
+    analysis: MemoryConfig = field(default_factory=MemoryConfig)
+    """Decides what is computed again, never what comes of it."""
 
 
 def step_settings(config: StageConfig) -> dict[str, tuple[object, ...]]:
@@ -55,7 +67,7 @@ def step_settings(config: StageConfig) -> dict[str, tuple[object, ...]]:
         "people": (config.decode, config.people),
         "masks": (config.masks,),
         "fit": (config.fit, config.fitter, load_body().fingerprint, lifter_fingerprint()),
-        "scores": (config.select.candidates,),
+        "scores": (config.select.candidates, MARGIN),
         "clips": (config.select, config.captions, caption_fingerprint(config.captions)),
     }
 
@@ -100,16 +112,30 @@ class PeopleStage:
         self._child = people_child(config.people)
         self._whole_body = whole_body_child(config.people)
         self._segmenter = create_segmenter(config.masks)
+        self._memory = Memory(config.analysis, step_fingerprints(config)["scores"])
 
     def __call__(self, source: Source, content: Content) -> Sequence[Content]:
-        """The people of the shot with their masks, or why there are none."""
+        """The people of the shot with their masks, or why there are none.
+
+        A shot that an earlier run has measured, with settings that lead to the same, is recalled
+        with its scores: nothing is decoded or detected again.
+        """
         assert isinstance(content, ShotSpan)
+        known = self._memory.recall(source, content)
+        if known is not None:
+            return [known]
         frames = decode(source.path, content.probe, content.shot, self._config.decode)
-        if isinstance(frames, Reject):
-            return [_reject(frames, "shot")]
+        found = frames if isinstance(frames, Reject) else self._people(content, frames)
+        if isinstance(found, ShotPeople):
+            return [found]
+        nobody = ShotMeasured(content, (), (replace(found, level="shot"),))
+        self._memory.keep(source, nobody)
+        return [nobody]
+
+    def _people(self, content: ShotSpan, frames: Frames) -> ShotPeople | Reject:
         people = find_people(self._child, frames, self._config.people, whole_body=self._whole_body)
         if isinstance(people, Reject):
-            return [_reject(people, "shot")]
+            return people
         tracks: list[Track] = []
         masks: list[Bytes] = []
         rejects = list(people.rejects)
@@ -120,7 +146,7 @@ class PeopleStage:
             else:
                 tracks.append(track)
                 masks.append(mask)
-        return [ShotPeople(content, frames, tuple(tracks), tuple(masks), tuple(rejects))]
+        return ShotPeople(content, frames, tuple(tracks), tuple(masks), tuple(rejects))
 
     def close(self) -> None:
         """Ends the children."""
@@ -138,6 +164,8 @@ class FitStage:
 
     def __call__(self, source: Source, content: Content) -> Sequence[Content]:
         """The shot with the people whose body could be fitted, and the rejects of the others."""
+        if isinstance(content, ShotMeasured):
+            return [content]
         assert isinstance(content, ShotPeople)
         height, width = content.frames.images.shape[1:3]
         kept: list[tuple[Track, Bytes, Fit]] = []
@@ -163,8 +191,37 @@ class FitStage:
         self._fitter.close()
 
 
+class ScoreStage:
+    """The frames of fitted people that may become a clip, measured."""
+
+    def __init__(self, config: StageConfig) -> None:
+        self._candidates = config.select.candidates
+        self._body = load_body()
+        self._memory = Memory(config.analysis, step_fingerprints(config)["scores"])
+        # One thread: sums keep their order, and the other cores have workers of their own.
+        torch.set_num_threads(1)
+        numba.set_num_threads(1)
+
+    def __call__(self, source: Source, content: Content) -> Sequence[Content]:
+        """The shot with the scores of its people, kept for the next run where that is wanted."""
+        if isinstance(content, ShotMeasured):
+            return [content]
+        assert isinstance(content, ShotFits)
+        shot = content.people
+        tracks = [
+            measured_track(shot.frames, track, masks, fit, self._body, self._candidates)
+            for track, masks, fit in zip(shot.tracks, shot.masks, content.fits, strict=True)
+        ]
+        measured = ShotMeasured(shot.span, tuple(tracks), shot.rejects)
+        self._memory.keep(source, measured)
+        return [measured]
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
 class ClipStage:
-    """The fitted people of a shot to clips: selection of frames, crops, words."""
+    """Measured people to clips: choice of frames, crops, words."""
 
     def __init__(self, config: StageConfig) -> None:
         self._config = config
@@ -177,12 +234,11 @@ class ClipStage:
 
     def __call__(self, source: Source, content: Content) -> Sequence[Content]:
         """One outcome with the clips of the shot and the rejects of its other tracks."""
-        assert isinstance(content, ShotFits)
-        people = content.people
+        assert isinstance(content, ShotMeasured)
         clips: list[Record] = []
-        rejects = list(people.rejects)
-        for track, masks, fit in zip(people.tracks, people.masks, content.fits, strict=True):
-            made = self._clip(source, people, track, masks, fit)
+        rejects = list(content.rejects)
+        for track in content.tracks:
+            made = self._clip(source, content.span, track)
             if isinstance(made, Reject):
                 rejects.append(replace(made, level="track"))
             else:
@@ -192,28 +248,33 @@ class ClipStage:
     def close(self) -> None:
         """Nothing is held."""
 
-    def _clip(
-        self, source: Source, people: ShotPeople, track: Track, masks: Bytes, fit: Fit
-    ) -> Clip | Reject:
-        selection = select(people.frames, track, masks, fit, self._body, self._config.select)
+    def _clip(self, source: Source, span: ShotSpan, one: MeasuredTrack) -> Clip | Reject:
+        selection = choose(one.scores, self._config.select)
         if isinstance(selection, Reject):
             return selection
+        # Scores name rows of the whole track, of which only the measured ones are here.
+        own = {int(row): index for index, row in enumerate(one.scores.rows)}
+        selection = replace(
+            selection,
+            references=tuple(own[row] for row in selection.references),
+            targets=tuple(own[row] for row in selection.targets),
+        )
         size = self._config.select.crop_size
-        crops = crop_clip(people.frames, track, masks, fit, selection, self._body, size=size)
-        meta = self._meta(source, people, track, fit, selection, crops)
-        return _clip(meta, selection, crops)
+        crops = crop_clip(
+            one.frames, one.track, one.masks, one.fit, selection, self._body, size=size
+        )
+        return _clip(self._meta(source, span, one, selection, crops), selection, crops)
 
     def _meta(
         self,
         source: Source,
-        people: ShotPeople,
-        track: Track,
-        fit: Fit,
+        span: ShotSpan,
+        one: MeasuredTrack,
         selection: Selection,
         crops: Crops,
     ) -> ClipMeta:
         attributes, captions = self._captioner(crops, self._body)
-        height, width = people.frames.images.shape[1:3]
+        height, width = one.frames.images.shape[1:3]
         rows = [*selection.references, *selection.targets]
         return ClipMeta(
             source_uri=source.uri,
@@ -222,18 +283,18 @@ class ClipStage:
             consent=source.consent,
             listed=source.listed,
             pts_seconds=crops.pts_seconds,
-            start_seconds=people.span.shot.start_seconds,
-            stop_seconds=people.span.shot.stop_seconds,
-            track=track.index,
+            start_seconds=span.shot.start_seconds,
+            stop_seconds=span.shot.stop_seconds,
+            track=one.track.index,
             captions=captions,
             attributes=attributes,
             scores=selection.scores,
             fingerprints=self._fingerprints,
             version=META_VERSION,
-            stream=people.span.probe.stream,
+            stream=span.probe.stream,
             frame_size=(width, height),
             crops=crops.squares,
-            residuals_px=tuple(float(fit.residual_px[row]) for row in rows),
+            residuals_px=tuple(float(one.fit.residual_px[row]) for row in rows),
         )
 
 
@@ -270,5 +331,6 @@ def curation_stages(config: StageConfig) -> list[StageSpec]:
     return [
         StageSpec("people", partial(PeopleStage, config)),
         StageSpec("fit", partial(FitStage, config)),
+        StageSpec("scores", partial(ScoreStage, config)),
         StageSpec("clips", partial(ClipStage, config)),
     ]

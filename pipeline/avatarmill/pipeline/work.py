@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Protocol
 
+from avatarmill.pipeline.frame_scores import FrameScores
 from avatarmill.pipeline.shots import Scan
 from avatarmill.pipeline.types import Bytes as ByteArray
 from avatarmill.pipeline.types import Fit, Frames, Probe, Reject, Shot, Source, Track
@@ -55,6 +56,31 @@ class ShotFits:
 
 
 @dataclass(frozen=True, slots=True)
+class MeasuredTrack:
+    """One person with the n frames that may be chosen for the clip, and their scores."""
+
+    frames: Frames
+    """The n frames."""
+    track: Track
+    """Over the n frames: row i is frame i."""
+    masks: ByteArray
+    """[n, H, W] 0..255."""
+    fit: Fit
+    """Over the n frames."""
+    scores: FrameScores
+    """Of the n frames; its rows are those of the whole track."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShotMeasured:
+    """A shot from which clips are chosen without another look at the file."""
+
+    span: ShotSpan
+    tracks: tuple[MeasuredTrack, ...]
+    rejects: tuple[Reject, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """The end of a part: its clips, or why there are none. Stages hand it on untouched."""
 
@@ -64,8 +90,13 @@ class Outcome:
     error: str = ""
     """Traceback where our own code raised: the source ends in the state `failed`."""
 
+    @property
+    def clip_bytes(self) -> int:
+        """Of the clips, without the headers of a shard."""
+        return sum(len(data) for clip in self.clips for data in clip.members.values())
 
-Content = Listed | Scanned | ShotSpan | ShotPeople | ShotFits | Outcome
+
+Content = Listed | Scanned | ShotSpan | ShotPeople | ShotFits | ShotMeasured | Outcome
 
 
 class Stage(Protocol):

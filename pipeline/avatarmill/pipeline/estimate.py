@@ -1,0 +1,125 @@
+"""What a whole list will take, from a stratified sample of it, with intervals from a bootstrap.
+
+Sources are divided by size into strata of about equal bytes, so that the few long films that make
+up half the cost are not left to luck. Within a stratum cost grows with bytes (a ratio estimate);
+the share of kept sources is a plain mean. Sources of unknown size form one stratum.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+MOST_STRATA = 6
+PER_STRATUM = 4
+"""Sources drawn from a stratum, at least, where there are so many."""
+RESAMPLES = 1000
+LEVEL = 0.9
+"""Of the intervals."""
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A figure of the whole list and the interval in which it lies with probability `LEVEL`."""
+
+    value: float
+    low: float
+    high: float
+
+    def times(self, factor: float) -> "Estimate":
+        """The same in another unit."""
+        return Estimate(self.value * factor, self.low * factor, self.high * factor)
+
+    def __contains__(self, actual: float) -> bool:
+        """Whether a measured figure lies in the interval."""
+        return self.low <= actual <= self.high
+
+
+@dataclass(frozen=True, slots=True)
+class Strata:
+    """A division of sources by size."""
+
+    of: NDArray[np.int64]
+    """[n] stratum of each source."""
+    counts: Array
+    """[S] sources of each stratum."""
+    sizes: Array
+    """[S] bytes of each stratum; its count where sizes are unknown."""
+
+
+def divide(sizes: Array, sample: int) -> Strata:
+    """Strata of sources with `sizes` [n] in bytes, as many as a sample of `sample` can fill."""
+    weights = np.asarray(sizes, np.float64)
+    weights = weights if weights.sum() > 0 else np.ones(len(weights))
+    strata = max(1, min(MOST_STRATA, sample // PER_STRATUM, len(weights)))
+    order = np.argsort(weights, kind="stable")
+    reached = np.cumsum(weights[order]) - weights[order] / 2
+    of = np.empty(len(weights), np.int64)
+    of[order] = np.minimum((strata * reached / weights.sum()).astype(np.int64), strata - 1)
+    # A stratum of one huge film can leave others empty: number those that are there.
+    of = np.unique(of, return_inverse=True)[1].astype(np.int64)
+    return Strata(of, _sums(of, np.ones(len(of)), 0), _sums(of, weights, 0))
+
+
+def draw(strata: Strata, sample: int, seed: int) -> NDArray[np.int64]:
+    """Rows of a sample without replacement, about equally many of each stratum, rising."""
+    rng = np.random.default_rng(seed)
+    left, rows = min(sample, len(strata.of)), []
+    # The smallest stratum first: what it cannot give, the others do.
+    for done, stratum in enumerate(np.argsort(strata.counts, kind="stable")):
+        take = min(int(strata.counts[stratum]), -(-left // (len(strata.counts) - done)))
+        rows.append(rng.choice(np.flatnonzero(strata.of == stratum), take, replace=False))
+        left -= take
+    return np.sort(np.concatenate(rows))
+
+
+def total(
+    strata: Strata, rows: NDArray[np.int64], sizes: Array, values: Sequence[float]
+) -> Estimate:
+    """The sum of a quantity over all sources, from its `values` on the sampled `rows`."""
+    weights = np.asarray(sizes, np.float64)[rows]
+    weights = weights if np.asarray(sizes).sum() > 0 else np.ones(len(rows))
+    amounts = np.asarray(values, np.float64)
+
+    def of_sample(chosen: NDArray[np.int64]) -> float:
+        sums = _by_stratum(strata, rows[chosen], amounts[chosen])
+        over = _by_stratum(strata, rows[chosen], weights[chosen])
+        return float((strata.sizes * sums / over.clip(1e-12)).sum())
+
+    return _bootstrap(strata.of[rows], of_sample)
+
+
+def share(strata: Strata, rows: NDArray[np.int64], values: Sequence[bool]) -> Estimate:
+    """The share of all sources for which something is true, from the sampled `rows`."""
+    truth = np.asarray(values, np.float64)
+
+    def of_sample(chosen: NDArray[np.int64]) -> float:
+        sums = _by_stratum(strata, rows[chosen], truth[chosen])
+        over = _by_stratum(strata, rows[chosen], np.ones(len(chosen)))
+        return float((strata.counts * sums / over.clip(1)).sum() / strata.counts.sum())
+
+    return _bootstrap(strata.of[rows], of_sample)
+
+
+def _by_stratum(strata: Strata, rows: NDArray[np.int64], values: Array) -> Array:
+    return _sums(strata.of[rows], values, len(strata.counts))
+
+
+def _sums(of: NDArray[np.int64], values: Array, length: int) -> Array:
+    return np.bincount(of, weights=values, minlength=length).astype(np.float64)
+
+
+def _bootstrap(of: NDArray[np.int64], statistic: Callable[[NDArray[np.int64]], float]) -> Estimate:
+    """The statistic of the sample, and its spread when the sample is drawn from itself again."""
+    rng = np.random.default_rng(0)
+    members = [np.flatnonzero(of == stratum) for stratum in np.unique(of)]
+    value = statistic(np.arange(len(of)))
+    drawn = [
+        statistic(np.concatenate([rng.choice(own, len(own)) for own in members]))
+        for _ in range(RESAMPLES)
+    ]
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(value, float(low), float(high))
