@@ -1,0 +1,245 @@
+"""The curation job against a plain loop over the same stages, and its memory as lists grow.
+
+`overhead_ratio`: wall seconds of the job, from the first row read to the last commit, less the
+fixed start, over the CPU seconds that the same stages take over the same files in a plain loop
+without Ray, divided by cores. `peak_memory_ratio_8x`: peak of all processes and the object store
+with 8 times the films, and with films 8 times as long, over the peak without.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from math import ceil
+from pathlib import Path
+from typing import Literal
+
+import imageio_ffmpeg
+import psutil
+import tyro
+
+from avatarmill.cli.console import say, table
+from avatarmill.pipeline.executor import run_here
+from avatarmill.pipeline.ingest import list_sources
+from avatarmill.pipeline.job import CurateConfig
+from avatarmill.pipeline.runlog import read_log
+from avatarmill.pipeline.stages import curation_stages, scan_stages
+from avatarmill.pipeline.work import Scanned, Work, shot_parts
+from avatarmill.synth.job import SynthConfig
+from avatarmill.synth.job import run as synth
+
+FOLDER = Path(__file__).parent
+FILMS, FILM_SECONDS = 4, 4.0
+MEMORY_FILMS, MEMORY_SECONDS = 3, 2.5
+SAMPLE_SECONDS = 1.0
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+
+Part = Literal["overhead", "memory", "list"]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What to measure, and how long."""
+
+    parts: tuple[Part, ...] = ("overhead", "memory", "list")
+    minutes: float = 4.2
+    """Length of the job whose overhead is measured."""
+    plain: Path | None = None
+    """Run a plain loop over this folder, print its CPU seconds and end: what the others start."""
+
+
+def main(config: Config) -> None:
+    """Prints a table of the parts and, last, one JSON object."""
+    if config.plain is not None:
+        say(f"{plain_loop(config.plain):.3f}")
+        return
+    figures: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        if {"overhead", "memory"} & set(config.parts):
+            synth(SynthConfig("wild", FILMS, seed=3, out=root / "films", seconds=FILM_SECONDS))
+        films = sorted((root / "films" / "videos").glob("*.mp4"))
+        if "overhead" in config.parts:
+            figures |= overhead(films, root, config.minutes)
+        if "memory" in config.parts:
+            figures |= memory(films, root)
+        if "list" in config.parts:
+            figures |= _last_line([sys.executable, str(FOLDER / "job_list.py")])
+    table(("figure", "value"), [(name, f"{value:.4g}") for name, value in figures.items()])
+    say(json.dumps(figures))
+
+
+def overhead(films: Sequence[Path], root: Path, minutes: float) -> dict[str, float]:
+    """The job's wall time against a plain loop's CPU time."""
+    cores = os.cpu_count() or 1
+    one = copies(films[:1], root / "one", 1)
+    wall, summary = job(one, root / "run-one", cores)
+    startup = wall - sum(summary["stage_seconds"].values())
+    trial = copies(films, root / "trial", 1)
+    each = plain_in_processes(trial, root / "split-trial", cores) / FILMS
+    rounds = max(1, ceil(60 * minutes * cores / each / FILMS))
+    many = copies(films, root / "many", rounds)
+    cpu = plain_in_processes(many, root / "split-many", cores)
+    wall, summary = job(many, root / "run-many", cores)
+    return {
+        "overhead_ratio": (wall - startup) * cores / cpu,
+        "startup_seconds": startup,
+        "job_seconds": wall,
+        "plain_cpu_seconds": cpu,
+        "cores": cores,
+        "films": rounds * FILMS,
+        "clips": summary["clips"],
+    }
+
+
+def memory(films: Sequence[Path], root: Path) -> dict[str, float]:
+    """Peaks of the job on a small list, on one of 8 times the films, and on longer films."""
+    short = [
+        cut(film, root / f"short-{film.name}", MEMORY_SECONDS) for film in films[:MEMORY_FILMS]
+    ]
+    lists = {
+        "1x": copies(short, root / "m1", 1),
+        "8x_films": copies(short, root / "m8", 8),
+        "8x_length": copies(short, root / "l8", 1, loops=8),
+    }
+    cores = os.cpu_count() or 1
+    peaks = {
+        name: peak_bytes(folder, root / f"run-{name}", cores) for name, folder in lists.items()
+    }
+    figures = {f"peak_mb_{name}": peak / 1e6 for name, peak in peaks.items()}
+    worst = max(peaks["8x_films"], peaks["8x_length"]) / peaks["1x"]
+    return {"peak_memory_ratio_8x": worst, **figures}
+
+
+def job(videos: Path, out: Path, workers: int) -> tuple[float, dict[str, dict[str, float]]]:
+    """Seconds from the first row read to the last commit, and the summary of the run."""
+    with (out.with_suffix(".log")).open("wb") as log:
+        subprocess.run(
+            _curate(videos, out, workers), env=os.environ | ONE_THREAD, stderr=log, check=True
+        )
+    events = [(str(e["event"]), _seconds(str(e["time"]))) for e in read_log(out)]
+    started = min(time for name, time in events if name == "started")
+    ended = max(time for name, time in events if name == "committed")
+    summary: dict[str, dict[str, float]] = json.loads((out / "clips/summary.json").read_bytes())
+    return ended - started, summary
+
+
+def _curate(videos: Path, out: Path, workers: int) -> list[str]:
+    options = ["--videos", str(videos), "--out", str(out), "--workers.cpu", str(workers)]
+    # The films are copies of each other: looking for them would leave nothing to do.
+    options += ["--near-duplicates.no-enabled", "--group-size", "4"]
+    return [sys.executable, "-P", "-m", "avatarmill.cli.main", "curate", *options]
+
+
+def _seconds(time: str) -> float:
+    return datetime.fromisoformat(time).timestamp()
+
+
+def plain_in_processes(videos: Path, split: Path, processes: int) -> float:
+    """CPU seconds of plain loops over equal shares of a folder, one process a core."""
+    running = []
+    for number in range(processes):
+        own = split / str(number)
+        own.mkdir(parents=True)
+        for film in sorted(videos.iterdir())[number::processes]:
+            os.link(film, own / film.name)
+        command = [sys.executable, "-P", __file__, "--plain", str(own)]
+        running.append(
+            subprocess.Popen(
+                command, env=os.environ | ONE_THREAD, stdout=subprocess.PIPE, text=True
+            )
+        )
+    return sum(float(process.communicate()[0].split()[-1]) for process in running)
+
+
+def plain_loop(videos: Path) -> float:
+    """CPU seconds of the stages over a folder, in this process and its children, less imports."""
+    stages = CurateConfig(videos, videos).stages()
+    begun = _cpu()
+    sources = [Work(source) for source in list_sources(videos)]
+    parts = [
+        part
+        for work in run_here(sources, scan_stages(stages))
+        if isinstance(work.content, Scanned)
+        for part in shot_parts(work.source, work.content.scan)
+    ]
+    for _ in run_here(parts, curation_stages(stages)):
+        pass
+    return _cpu() - begun
+
+
+def _cpu() -> float:
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def peak_bytes(videos: Path, out: Path, workers: int) -> float:
+    """Peak of what all processes of a job hold, shared pages once, and its object store."""
+    with (out.with_suffix(".log")).open("wb") as log:
+        process = subprocess.Popen(
+            _curate(videos, out, workers), env=os.environ | ONE_THREAD, stderr=log
+        )
+        peak = 0.0
+        while process.poll() is None:
+            peak = max(peak, _held(process.pid))
+            time.sleep(SAMPLE_SECONDS)
+    if process.returncode:
+        raise RuntimeError(f"the job ended with {process.returncode}; see {log.name}")
+    return peak
+
+
+def _held(pid: int) -> float:
+    """Bytes of a process and its descendants: their own and their share of what they share."""
+    try:
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0.0
+    return sum(_pss(process.pid) for process in family)
+
+
+def _pss(pid: int) -> float:
+    """Proportional set size. Pages of the object store in use are mapped, hence part of it."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return sum(1024.0 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
+
+def copies(films: Sequence[Path], folder: Path, times: int, loops: int = 1) -> Path:
+    """A folder with each film `times` times, `loops` times as long, all of other bytes."""
+    folder.mkdir()
+    for number in range(times):
+        for film in films:
+            target = folder / f"{film.stem}-{number}.mp4"
+            again = ["-stream_loop", str(loops - 1), "-i", str(film)]
+            _ffmpeg(*again, "-c", "copy", "-metadata", f"comment={number}", str(target))
+    return folder
+
+
+def cut(film: Path, target: Path, seconds: float) -> Path:
+    """The beginning of a film."""
+    _ffmpeg("-i", str(film), "-t", str(seconds), "-an", str(target))
+    return target
+
+
+def _ffmpeg(*arguments: str) -> None:
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *arguments], check=True)
+
+
+def _last_line(command: Sequence[str]) -> dict[str, float]:
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    *lines, last = done.stdout.rstrip().splitlines()
+    say("\n".join(lines))
+    figures: dict[str, float] = json.loads(last)
+    return figures
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
