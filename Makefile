@@ -16,7 +16,7 @@ export SAM2_BUILD_CUDA := 0
 export DS_BUILD_OPS := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check format demo weights bench-raster bench-body bench-synth bench-tokenizer bench-prompts clean
+.PHONY: help setup test test-faults check format demo weights bench-raster bench-body bench-synth bench-tokenizer bench-job bench-prompts clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ setup: .venv/.stamp .venv-mediapipe/.stamp  ## both Python environments (done by
 
 test: setup  ## every test, for real; ARGS='-k name' to choose
 	.venv/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
+
+test-faults: setup  ## kills, hangs, crashes, full disks and dying nodes, for real (25 minutes)
+	.venv/bin/python -m pytest -m faults tests/faults tests/records $(ARGS)
 
 check: setup  ## ruff, mypy --strict, layout and import directions
 	.venv/bin/ruff check .
@@ -53,6 +56,9 @@ bench-synth: setup  ## frames per second and core of rendered videos and views
 
 bench-tokenizer: setup  ## what the shipped tokenizer keeps of people it has not seen
 	.venv/bin/python benchmarks/tokenizer.py
+
+bench-job: setup  ## the job against a plain loop, its memory, lists of a million rows (15 minutes)
+	.venv/bin/python benchmarks/job.py
 
 bench-prompts: setup  ## colours asked of the shipped diffusion model, and found
 	.venv/bin/python benchmarks/prompts.py

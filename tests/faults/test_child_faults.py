@@ -1,6 +1,7 @@
 """Hanging, crashing and memory-eating children in every place: one row each, no neighbour hurt."""
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -25,6 +26,8 @@ from avatarmill.pipeline.stages import StageConfig, curation_stages, scan_stages
 from avatarmill.pipeline.types import Reason, Source
 from avatarmill.pipeline.work import Content, Outcome, Scanned, Stage, Work, shot_parts
 from avatarmill.records.ledger import check_ledger
+from avatarmill.synth.job import SynthConfig
+from avatarmill.synth.job import run as synth
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
@@ -68,13 +71,15 @@ class Armed:
 
 
 @pytest.fixture(scope="module")
-def pair(actors: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of two films of which one will be poison."""
-    folder = tmp_path_factory.mktemp("pair")
-    first, second, *_ = sorted(actors.glob("wild*"))
-    os.link(first, folder / "good.mp4")
-    os.link(second, folder / "poison.mp4")
-    return folder
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a film and a copy of other bytes, which will be the poison."""
+    root = tmp_path_factory.mktemp("pair")
+    synth(SynthConfig("wild", count=1, seed=3, out=root, seconds=1.2))
+    (film,) = (root / "videos").iterdir()
+    poison = film.with_name("poison.mp4")
+    copy = ["-i", str(film), "-c", "copy", "-metadata", "comment=poison", str(poison)]
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *copy], check=True)
+    return film.rename(film.with_name("good.mp4")).parent
 
 
 @pytest.fixture(scope="module")

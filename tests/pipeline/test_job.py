@@ -1,5 +1,6 @@
 """The curation job as a user runs it: good and broken files, a kill -9, a second start."""
 
+import contextlib
 import json
 import os
 import re
@@ -8,9 +9,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import imageio_ffmpeg
+import psutil
 import pytest
 
 from avatarmill.pipeline.executor import run_here
@@ -61,11 +64,14 @@ def ffmpeg(*arguments: str) -> None:
     subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *arguments], check=True)
 
 
-def curate(videos: Path, out: Path) -> subprocess.Popen[bytes]:
+def curate(
+    videos: Path, out: Path, *options: str, env: dict[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     # One source a group: a kill finds some groups committed and others not.
-    options = ["--videos", str(videos), "--out", str(out), "--group-size", "1"]
-    command = [sys.executable, "-m", "avatarmill.cli.main", "curate", *options]
-    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    own = ["--videos", str(videos), "--out", str(out), "--group-size", "1"]
+    own += ["--analysis.gigabytes", "1"]
+    command = [sys.executable, "-m", "avatarmill.cli.main", "curate", *own, *options]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, **(env or {})})
 
 
 @pytest.fixture(scope="module")
@@ -145,27 +151,72 @@ def test_a_pass_killed_half_way_goes_on_where_it_was(
     assert (tmp_path / "sources.parquet").read_bytes() == (run / "sources.parquet").read_bytes()
 
 
-def test_a_killed_job_ends_with_the_same_bytes(videos: Path, run: Path, tmp_path: Path) -> None:
-    process = curate(videos, tmp_path)
+def test_a_job_killed_in_every_way_ends_with_the_same_bytes(
+    videos: Path, run: Path, tmp_path: Path
+) -> None:
+    """A worker first, which the job survives; then all of Ray; at last the driver."""
     clips = tmp_path / "clips"
-    deadline = time.monotonic() + 200
-    while not list_commits(clips) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    process = curate(videos, tmp_path)
+    wait_until(lambda: workers_of(process))
+    os.kill(workers_of(process)[0].pid, signal.SIGKILL)
+    wait_until(lambda: list_commits(clips))
+    assert process.poll() is None
+    for member in psutil.Process(process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
+    assert process.wait(120) != 0
+
+    process = curate(videos, tmp_path)
+    before = len(list_commits(clips))
+    wait_until(lambda: len(list_commits(clips)) > before or process.poll() is not None)
     os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    done = {
-        commit.group: (clips / "commits" / f"{commit.group}.json").stat().st_mtime_ns
-        for commit in list_commits(clips)
-    }
-    assert 0 < len(done) < len(list_commits(run))
+    process.wait()
+    done = commit_times(clips)
 
     assert curate(videos, tmp_path).wait() == 0
-    again = {group: (clips / "commits" / f"{group}.json").stat().st_mtime_ns for group in done}
-    assert again == done, "finished groups were done again"
-    names = sorted(path.relative_to(run) for path in run.rglob("*") if path.is_file())
-    names.remove(Path("summary.json"))  # holds the seconds of the last start
-    for name in names:
+    assert done.items() <= commit_times(clips).items(), "finished groups were done again"
+    names = {path.relative_to(run) for path in run.rglob("*") if path.is_file()}
+    # These two hold the seconds of the last start.
+    for name in names - {Path("summary.json"), Path("report.html")}:
         assert (clips / name).read_bytes() == (run / name).read_bytes(), name
+
+
+def workers_of(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+    """Processes of the job's workers."""
+    with contextlib.suppress(psutil.Error):
+        family = psutil.Process(process.pid).children(recursive=True)
+        return [p for p in family if " ".join(p.cmdline()).startswith("ray::MapWorker")]
+    return []
+
+
+def wait_until(what: Callable[[], object]) -> None:
+    end = time.monotonic() + 250
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def commit_times(clips: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in (clips / "commits").glob("*.json")}
+
+
+def test_another_choice_of_frames_decodes_and_detects_nothing(
+    videos: Path, run: Path, tmp_path: Path
+) -> None:
+    """With an ffmpeg and a MediaPipe that cannot run; scores and pictures are those kept."""
+    shutil.copytree(run.parent, tmp_path, dirs_exist_ok=True)
+    blocked = {"IMAGEIO_FFMPEG_EXE": "/bin/false", "AVATARMILL_MEDIAPIPE_PYTHON": "/bin/false"}
+    options = ["--regenerate", "--select.num-targets", "1"]
+    assert curate(videos, tmp_path, *options, env=blocked).wait() == 0
+    before = {clip.key: clip for clip in clips_in(run)}
+    after = {clip.key: clip for clip in clips_in(tmp_path / "clips")}
+    assert after.keys() == before.keys()
+    for key, clip in after.items():
+        assert len(clip.images) == len(before[key].images) - 1
+        assert (clip.images == before[key].images[:-1]).all()
+        prints = clip.meta.fingerprints, before[key].meta.fingerprints
+        assert {step for step in prints[0] if prints[0][step] != prints[1][step]} == {"clips"}
+    assert verify(tmp_path / "clips") == []
 
 
 def test_other_settings_do_not_mix_with_finished_clips(videos: Path, run: Path) -> None:
