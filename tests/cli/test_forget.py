@@ -13,10 +13,11 @@ import pytest
 from avatarmill.cli.forget import find_source, shard_folders
 from avatarmill.cli.main import BAD_CONFIGURATION, FAILED, OK, main
 from avatarmill.pipeline.forgotten import forget_scans, near_copies
+from avatarmill.pipeline.scan_table import SOURCE_TABLE
 from avatarmill.records.canonical import json_bytes, npy_bytes
 from avatarmill.records.clip import CLIP_INDEX
 from avatarmill.records.commit import list_commits, merge, write_group
-from avatarmill.records.index import Record, load_table, save_table
+from avatarmill.records.index import Record, read_rows, save_table
 from avatarmill.records.ledger import InputState, read_ledger, write_ledger
 from avatarmill.records.token import TOKEN_INDEX, TokenMeta, TokenSample, token_record
 from avatarmill.records.tombstones import buried
@@ -79,7 +80,11 @@ def out(tmp_path: Path) -> Path:
     words = "near copy of /films/b.mp4: likeness 0.9"
     states.append(InputState("/films/e.mp4", sha("e"), "duplicate", words))
     write_ledger(clips / "ledger.parquet", states)
-    scans = pa.table({"uri": [s.uri for s in states], "sha256": [s.sha256 for s in states]})
+    rows = [dict.fromkeys(SOURCE_TABLE.names) for _ in states]
+    for row, state in zip(rows, states, strict=True):
+        row |= {"uri": state.uri, "sha256": state.sha256, "fingerprint": "f"}
+        row |= {"signature": b"picture of " + state.uri.encode(), "signature_rate": 4.0}
+    scans = pa.Table.from_pylist(rows, schema=SOURCE_TABLE)
     save_table(clips / "sources.parquet", scans, row_group_size=2)
     config = {"config": {"clips": str(clips)}}
     (tokens / "tokenize.config.json").write_text(json.dumps(config))
@@ -107,8 +112,10 @@ def test_a_source_is_gone_from_clips_tokens_and_tables(
     ledger = {state.uri: (state.state, state.reason) for state in read_ledger(out / LEDGER)}
     assert ledger["/films/b.mp4"] == ("rejected", "forgotten")
     assert ledger["/films/a.mp4"] == ("kept", "")
-    scans = load_table(out / "clips/sources.parquet")["uri"].to_pylist()
-    assert scans == [f"/films/{name}.mp4" for name in "acde"]
+    scans = {row["uri"]: row for row in read_rows(out / "clips/sources.parquet")}
+    assert scans["/films/a.mp4"]["signature"] == b"picture of /films/a.mp4"
+    blank = scans["/films/b.mp4"]
+    assert (blank["sha256"], blank["reason"], blank["signature"]) == (sha("b"), "forgotten", None)
     proof = json.loads((out / "clips/forgotten" / f"{sha('b')}.json").read_bytes())
     assert proof["problems"] == [] and proof["samples"] == 3
 

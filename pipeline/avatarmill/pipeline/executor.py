@@ -11,7 +11,8 @@ from typing import Any
 from avatarmill.infra.cluster import Pool, check_pools
 from avatarmill.pipeline.board import Board, Desk
 from avatarmill.pipeline.retry import attempts
-from avatarmill.pipeline.work import Outcome, Stage, Work
+from avatarmill.pipeline.types import Source
+from avatarmill.pipeline.work import Arrived, Content, Outcome, Stage, Work
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +60,14 @@ def apply_stage(name: str, stage: Stage, work: Work) -> list[Work]:
     # The time goes to the first part only, so that sums over parts stay true.
     first = {**work.seconds, name: spent}
     return [
-        Work(work.source, content, share, first if number == 0 else {})
+        Work(_source(work, content), content, share, first if number == 0 else {})
         for number, content in enumerate(contents)
     ]
+
+
+def _source(work: Work, content: Content) -> Source:
+    """The source of a part that a stage made: what it found out about the bytes stays with it."""
+    return content.source if isinstance(content, Arrived) else work.source
 
 
 def run_here(works: Sequence[Work], specs: Sequence[StageSpec]) -> Iterator[Work]:

@@ -50,6 +50,9 @@ class FetchConfig:
     max_redirects: int = 5
     allow_networks: tuple[str, ...] = ()
     """Networks such as 10.0.0.0/8 that may be fetched from though they are not public."""
+    spool: Path | None = None
+    """Folder of fetched files on each machine; by default one in the folder for temporary files.
+    It holds one source a worker."""
 
     def __post_init__(self) -> None:
         for name in ("max_bytes", "deadline_seconds", "stall_seconds", "attempts"):

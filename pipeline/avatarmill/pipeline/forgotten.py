@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -18,6 +19,9 @@ LEDGER_NAME = "ledger.parquet"
 SCAN_FILES = (("", "sources.parquet"), ("scans", ".parquet"))
 """Folder and end of the names of the tables with scans: pictures of every source are in them."""
 
+_KEPT = ("uri", "sha256", "fingerprint", "size_bytes", "modified_ns")
+_ZSTD = {"compression": "zstd", "compression_level": 3}
+
 EVIDENCE = "taken out with avatarmill forget"
 
 
@@ -27,25 +31,41 @@ def forgotten_outcome() -> Outcome:
 
 
 def forget_scans(folder: Path, source_sha256: str) -> int:
-    """Take what was seen of a source out of the tables of the first pass; rows that went."""
+    """Blank what was seen of a source in the tables of the first pass; rows that were.
+
+    URI and sha256 stay: a later start then knows the source without reading it again.
+    """
     store = Store.of(folder)
     names = [name for place, end in SCAN_FILES for name in store.files(place, end)]
-    return sum(_drop_rows(store.path(name), source_sha256) for name in names)
+    return sum(_blank(store.path(name), source_sha256) for name in names)
 
 
-def _drop_rows(path: Path, source_sha256: str) -> int:
-    mine = pc.sum(pc.equal(load_table(path, columns=["sha256"])["sha256"], source_sha256))
-    if not mine.as_py():
+def _blank(path: Path, source_sha256: str) -> int:
+    held = load_table(path, columns=["sha256", "reason"])
+    mine = pc.and_(pc.equal(held["sha256"], source_sha256), _not_forgotten(held))
+    rows = int(pc.sum(mine).as_py() or 0)
+    if not rows:
         return 0
     # Row group by row group: the table of a large run does not fit into memory.
     with open_file(path) as source, atomic_writer(path) as target:
         table = pq.ParquetFile(source)
-        options = {"compression": "zstd", "compression_level": 3}
-        with pq.ParquetWriter(target, table.schema_arrow, **options) as writer:
+        schema = table.schema_arrow
+        with pq.ParquetWriter(target, schema, **_ZSTD) as writer:
             for number in range(table.num_row_groups):
-                rows = table.read_row_group(number)
-                writer.write_table(rows.filter(pc.not_equal(rows["sha256"], source_sha256)))
-    return int(mine.as_py())
+                group = table.read_row_group(number).to_pylist()
+                kept = [row if row["sha256"] != source_sha256 else _named(row) for row in group]
+                writer.write_table(pa.Table.from_pylist(kept, schema=schema))
+    return rows
+
+
+def _not_forgotten(table: pa.Table) -> pa.ChunkedArray:
+    return pc.fill_null(pc.not_equal(table["reason"], str(Reason.FORGOTTEN)), True)
+
+
+def _named(row: dict[str, object]) -> dict[str, object]:
+    """A row without what was seen."""
+    words = {"reason": str(Reason.FORGOTTEN), "evidence": EVIDENCE, "stage": STAGE}
+    return {**dict.fromkeys(row), **{name: row[name] for name in _KEPT}, **words}
 
 
 def forget_in_ledger(folder: Path, source_sha256: str) -> None:

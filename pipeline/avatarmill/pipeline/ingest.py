@@ -164,4 +164,6 @@ def _hashed(source: Source) -> Source:
     local = fetch(source.path, FetchConfig(max_bytes=1 << 62), Path(os.devnull))
     if not isinstance(local, LocalSource):
         raise ValueError(f"listed file {source.uri!r}: {local.evidence}")
-    return replace(source, sha256=local.sha256, size_bytes=local.size_bytes)
+    changed = os.stat(source.path).st_mtime_ns
+    size = local.size_bytes
+    return replace(source, sha256=local.sha256, size_bytes=size, modified_ns=changed)

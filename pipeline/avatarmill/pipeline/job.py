@@ -3,13 +3,14 @@
 import errno
 import logging
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
 from avatarmill.pipeline.captioner import CaptionConfig
+from avatarmill.pipeline.copies import near_copies
 from avatarmill.pipeline.decode import DecodeConfig
+from avatarmill.pipeline.fetch import FetchConfig
 from avatarmill.pipeline.fit import FitConfig
 from avatarmill.pipeline.fitter import FitterConfig
 from avatarmill.pipeline.gather import FinishedGroup, Gather
@@ -20,11 +21,19 @@ from avatarmill.pipeline.groups import (
     planned_with,
     split_duplicates,
 )
-from avatarmill.pipeline.ingest import list_sources
+from avatarmill.pipeline.identify import stat_files, with_identity
+from avatarmill.pipeline.ingest import check_input, read_list
 from avatarmill.pipeline.mask_config import MaskConfig
 from avatarmill.pipeline.memory import MemoryConfig
-from avatarmill.pipeline.near_duplicates import NearDuplicateConfig, find_copies
+from avatarmill.pipeline.near_duplicates import NearDuplicateConfig
 from avatarmill.pipeline.passes import on_workers, scanned_parts
+from avatarmill.pipeline.pending import (
+    WINDOW,
+    NumberedGroup,
+    group_name,
+    pending_groups,
+    windows,
+)
 from avatarmill.pipeline.people import PeopleConfig
 from avatarmill.pipeline.pilot import Pilot, compare, read_pilot
 from avatarmill.pipeline.pools import Workers
@@ -33,13 +42,13 @@ from avatarmill.pipeline.recipe import recipe_fingerprint, refuse_other_recipe, 
 from avatarmill.pipeline.scans import Scans, finish_scans, keep_scans, load_scans
 from avatarmill.pipeline.select import SelectConfig
 from avatarmill.pipeline.shots import ShotConfig
+from avatarmill.pipeline.source_table import SourceTable
 from avatarmill.pipeline.stages import (
     StageConfig,
     curation_stages,
     scan_stages,
     step_fingerprints,
 )
-from avatarmill.pipeline.types import Source
 from avatarmill.pipeline.watch import Watch, WatchConfig
 from avatarmill.pipeline.work import Outcome, Work, longest_first, seconds_of_video
 from avatarmill.records.atomic import write_bytes
@@ -49,13 +58,13 @@ from avatarmill.records.commit import (
     drop_commit,
     list_commits,
     merge,
-    read_commit,
     sweep,
     write_group,
 )
 from avatarmill.records.ledger import InputState, check_ledger, write_ledger
 from avatarmill.records.rejects import read_rejects
 from avatarmill.records.runs import write_config
+from avatarmill.records.tombstones import buried
 
 logger = logging.getLogger(__name__)
 
@@ -67,15 +76,17 @@ class CurateConfig:
     """Which videos, where the clips go, and the settings of every stage."""
 
     videos: Path
-    """Folder of videos, or a text, CSV or Parquet list of them."""
+    """Folder, glob or video, or a .txt, .csv, .jsonl or .parquet list of places; local, http(s)://,
+    s3:// or gs://. Other columns of a list travel with the clips."""
     out: Path
-    """The run's folder; clips go to OUT/clips."""
+    """The run's folder, on a disk or s3:// or gs://; clips go to OUT/clips."""
     group_size: int = 8
     """Sources packed into one shard, and lost together when the job is killed half-way."""
     regenerate: bool = False
     """Make groups again that other settings or another code version made."""
     workers: Workers = field(default_factory=Workers)
     watch: WatchConfig = field(default_factory=WatchConfig)
+    fetch: FetchConfig = field(default_factory=FetchConfig)
     near_duplicates: NearDuplicateConfig = field(default_factory=NearDuplicateConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     shots: ShotConfig = field(default_factory=ShotConfig)
@@ -91,8 +102,10 @@ class CurateConfig:
     def __post_init__(self) -> None:
         if self.group_size < 1:
             raise ValueError(f"group_size: {self.group_size} must be at least 1")
-        if not self.videos.exists():
-            raise ValueError(f"videos: {self.videos} does not exist")
+        try:
+            check_input(self.videos)
+        except ValueError as error:
+            raise ValueError(f"videos: {error}") from error
 
     def stages(self) -> StageConfig:
         """The settings that decide what a source becomes."""
@@ -138,8 +151,8 @@ def run(config: CurateConfig) -> int:
 
 
 def _run(config: CurateConfig, watch: Watch) -> int:
-    sources = list_sources(config.videos)
-    if not sources:
+    sources = stat_files(read_list(config.videos, config.fetch))
+    if not len(sources):
         raise ValueError(f"videos: no video files in {config.videos}")
     folder = config.out / "clips"
     steps = step_fingerprints(config.stages())
@@ -150,29 +163,28 @@ def _run(config: CurateConfig, watch: Watch) -> int:
     pilot = _pilot(config.out, folder, made_by, len(sources))
     watch.progress.inputs(len(sources))
     watch.log.event("started", inputs=len(sources), fingerprint=made_by, steps=steps)
+    sweep(folder)
+    sources, scans = _scan(config, sources, folder, steps["shots"], watch)
     unique, exact = split_duplicates(sources)
     unique = by_precedence(unique, folder)
-    sweep(folder)
-    scans = _scan(config, unique, folder, steps["shots"], watch)
     watch.progress.phase("copies")
-    copies = _near_copies(unique, scans, config.near_duplicates)
+    copies = near_copies(unique, scans, config.near_duplicates, folder, steps["shots"])
     copies += [
         InputState(copy.uri, copy.sha256, "duplicate", f"same bytes as {first.uri}")
         for copy, first in exact
     ]
-    left_out = {copy.uri for copy in copies}
     plan = plan_groups(
-        [source for source in unique if source.uri not in left_out],
+        unique.without({copy.uri for copy in copies}),
         folder,
         group_size=config.group_size,
         fingerprint=made_by,
     )
-    pending = _pending(folder, plan)
-    gather = Gather(pending)
+    pending = pending_groups(folder, plan)
+    gather = Gather()
     gather.seconds.update(scans.seconds)
     watch.progress.groups(len(pending))
-    if pending:
-        _curate(config, plan, gather, pending, scans, folder, watch)
+    for window in windows(plan, pending):
+        _curate(config, plan, gather, window, scans, folder, watch)
     watch.progress.phase("merge")
     merge(folder, CLIP_INDEX)
     return _close(folder, copies, sources, gather, pilot)
@@ -187,85 +199,47 @@ def _pilot(out: Path, folder: Path, made_by: str, sources: int) -> Pilot | None:
 
 
 def _scan(
-    config: CurateConfig, sources: Sequence[Source], folder: Path, made_by: str, watch: Watch
-) -> Scans:
-    """The first pass: every source that no earlier run has scanned is decoded once."""
+    config: CurateConfig, sources: SourceTable, folder: Path, made_by: str, watch: Watch
+) -> tuple[SourceTable, Scans]:
+    """The first pass: every source that no earlier run has scanned is fetched and decoded once.
+
+    Returns the sources with the sha256 of their bytes, and what was seen of them.
+    """
     scans = load_scans(folder, made_by)
-    # The largest first: the pass does not end with one long film on one worker.
-    left = [source for source in sources if source.sha256 not in scans.found]
-    new = [Work(source) for source in sorted(left, key=lambda s: (-s.size_bytes, s.uri))]
-    watch.progress.phase(
-        "scan", len(new), {work.source.uri: work.source.size_bytes for work in new}
-    )
-    done = on_workers(new, scan_stages(config.stages()), config.workers, watch)
-    keep_scans(folder, done, scans, made_by)
-    finish_scans(folder, sorted(sources, key=lambda source: source.uri), scans, made_by)
-    return scans
-
-
-def _near_copies(
-    sources: Sequence[Source], scans: Scans, config: NearDuplicateConfig
-) -> list[InputState]:
-    """The state of every source that is found in one before it."""
-    if not config.enabled:
-        return []
-    copies = find_copies(len(sources), lambda k: scans.signature(sources[k]), config)
-    return [
-        InputState(
-            sources[k].uri,
-            sources[k].sha256,
-            "duplicate",
-            f"near copy of {sources[copy.of].uri}: likeness {copy.likeness.value:.3f} over "
-            f"{100 * copy.likeness.coverage:.0f} % of it, limits {config.threshold:g} and "
-            f"{100 * config.overlap:.0f} %, at {copy.likeness.speed:.2f} times its speed",
-        )
-        for k, copy in copies.items()
-    ]
-
-
-def _group_name(number: int) -> str:
-    return f"clips-{number:06d}"
-
-
-def _pending(folder: Path, plan: Plan) -> list[tuple[int, tuple[Source, ...]]]:
-    """(number, sources) of the groups to make. A group whose sources all left the list goes."""
-    for number, group in enumerate(plan.groups):
-        if not group:
-            drop_commit(folder, _group_name(number))
-    return [
-        (number, group)
-        for number, group in enumerate(plan.groups)
-        if group and not _done(folder, number, group, plan.fingerprint)
-    ]
-
-
-def _done(folder: Path, number: int, group: tuple[Source, ...], made_by: str) -> bool:
-    """Committed for these very sources by this recipe, and none of them failed."""
-    commit = read_commit(folder, _group_name(number))
-    if commit is None or commit.fingerprint != made_by:
-        return False
-    if any(state.state == "failed" for state in commit.inputs):
-        return False
-    return {(s.uri, s.sha256) for s in commit.inputs} == {(s.uri, s.sha256) for s in group}
+    sources = with_identity(sources, scans.known)
+    stages = scan_stages(config.stages(), config.fetch, buried(folder))
+    left = sources.where(~scans.found.has(sources))
+    for start in range(0, len(left), WINDOW):
+        # The largest first: the pass does not end with one long film on one worker.
+        window = sorted(left[start : start + WINDOW], key=lambda s: (-s.size_bytes, s.uri))
+        sizes = {source.uri: source.size_bytes for source in window}
+        watch.progress.phase("scan", len(window), sizes)
+        works = [Work(source) for source in window]
+        keep_scans(folder, on_workers(works, stages, config.workers, watch), scans, made_by)
+    sources = with_identity(sources, scans.known)
+    finish_scans(folder, sources, scans, made_by)
+    return sources, scans
 
 
 def _curate(
     config: CurateConfig,
     plan: Plan,
     gather: Gather,
-    pending: list[tuple[int, tuple[Source, ...]]],
+    window: list[NumberedGroup],
     scans: Scans,
     folder: Path,
     watch: Watch,
 ) -> None:
     """The second pass: shots to clips; each group is committed as it completes."""
+    gather.begin(window)
     parts = longest_first(
-        [[scanned_parts(source, scans) for source in group] for _, group in pending]
+        [[scanned_parts(source, scans) for source in group] for _, group in window]
     )
     ended = [part for part in parts if isinstance(part.content, Outcome)]
     shots = [part for part in parts if not isinstance(part.content, Outcome)]
     watch.progress.phase("curate", len(shots), seconds_of_video(shots))
-    made = on_workers(shots, curation_stages(config.stages()), config.workers, watch)
+    stages = curation_stages(config.stages(), config.fetch)
+    made = on_workers(shots, stages, config.workers, watch)
     for work in chain(ended, made):
         group = gather.add(work)
         if group is not None:
@@ -277,7 +251,7 @@ def _curate(
 
 
 def _commit(folder: Path, group: FinishedGroup, fingerprint: str) -> None:
-    name = _group_name(group.number)
+    name = group_name(group.number)
     # A commit of an earlier recipe goes first: it must not stand beside half of the new files.
     drop_commit(folder, name)
     write_group(
@@ -294,14 +268,14 @@ def _commit(folder: Path, group: FinishedGroup, fingerprint: str) -> None:
 def _close(
     folder: Path,
     copies: list[InputState],
-    sources: list[Source],
+    sources: SourceTable,
     gather: Gather,
     pilot: Pilot | None,
 ) -> int:
     """Checks that the ledger adds up, writes it and the summary, and says how the run ended."""
     states = [state for commit in list_commits(folder) for state in commit.inputs]
     states += copies
-    counts = check_ledger(states, [source.uri for source in sources])
+    counts = check_ledger(states, sources.column("uri").to_pylist())
     write_ledger(folder / "ledger.parquet", states)
     reasons = Counter(row.reason for row in read_rejects(folder / "rejects.parquet"))
     clips = sum(state.samples for state in states)

@@ -29,7 +29,7 @@ def on_workers(
 
 def scanned_parts(source: Source, scans: Scans) -> list[Work]:
     """The shots of a source for the second pass, or how it ended in the first."""
-    found = scans.found.get(source.sha256)
+    found = scans.found.of(source)
     if isinstance(found, Scan):
         return shot_parts(source, found)
     return [Work(source, Outcome(rejects=(found,)) if found else scans.errors[source.uri])]

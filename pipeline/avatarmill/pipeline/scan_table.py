@@ -6,19 +6,22 @@ some 200 bytes a source, and the few row groups that were read last.
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from avatarmill.pipeline.likeness import Signature
 from avatarmill.pipeline.shots import Scan
+from avatarmill.pipeline.source_table import SourceTable
 from avatarmill.pipeline.types import Probe, Reason, Reject, Shot, Source
 from avatarmill.records.atomic import atomic_writer
-from avatarmill.records.index import Row
+from avatarmill.records.index import Row, load_table
 from avatarmill.records.store import open_file
 
 Found = Scan | Reject
@@ -26,6 +29,7 @@ Found = Scan | Reject
 GROUP_ROWS = 64
 """Rows read at once for the sake of one: half a megabyte of signatures of short films."""
 _GROUPS_HELD = 16
+_WORDS = ("reason", "evidence", "stage")
 
 _TYPES = {"float": pa.float64(), "int": pa.int64(), "str": pa.string(), "bool": pa.bool_()}
 
@@ -40,6 +44,8 @@ SOURCE_TABLE = pa.schema(
         pa.field("uri", pa.string(), nullable=False),
         pa.field("sha256", pa.string(), nullable=False),
         pa.field("fingerprint", pa.string(), nullable=False),
+        pa.field("size_bytes", pa.int64()),
+        pa.field("modified_ns", pa.int64()),
         pa.field("probe", _columns(Probe)),
         pa.field("shots", pa.list_(_columns(Shot))),
         pa.field("signature", pa.binary()),
@@ -49,7 +55,10 @@ SOURCE_TABLE = pa.schema(
         pa.field("stage", pa.string()),
     ]
 )
-"""A sound file has probe, shots and signature, a rejected one reason, evidence and stage."""
+"""A sound file has probe, shots and signature, a rejected one reason, evidence and stage. One that
+could not be fetched has no sha256."""
+
+KNOWN = pa.schema([SOURCE_TABLE.field(k) for k in ("uri", "sha256", "size_bytes", "modified_ns")])
 
 
 class ScanTable(Mapping[str, Found]):
@@ -63,6 +72,9 @@ class ScanTable(Mapping[str, Found]):
         """Of files with many row groups: parsing such a footer takes longer than reading one."""
         self._places: dict[bytes, tuple[int, int]] = {}
         self._held: OrderedDict[tuple[int, int], pa.Table] = OrderedDict()
+        self._known = [KNOWN.empty_table()]
+        self.refused: dict[str, tuple[int, int, Reject]] = {}
+        """By URI: size and time of change of a source that could not be fetched, and why."""
 
     def add(self, path: Path, fingerprint: str) -> None:
         """Find the rows of one file that were made with `fingerprint`."""
@@ -70,16 +82,35 @@ class ScanTable(Mapping[str, Found]):
         with open_file(path) as file:
             parquet = pq.ParquetFile(file)
             footer = parquet.metadata
-            names = parquet.read(columns=["sha256", "fingerprint"])
+            if not set(SOURCE_TABLE.names) <= set(parquet.schema_arrow.names):
+                return  # of an earlier code version, which scanned otherwise
+            names = parquet.read(columns=[*KNOWN.names, "fingerprint", *_WORDS])
         sizes = [footer.row_group(k).num_rows for k in range(footer.num_row_groups)]
         self._files.append(path)
         self._starts.append([0, *np.cumsum(sizes).tolist()])
         if len(sizes) > 1:
             self._footers[number] = footer
-        shas, made_by = (names[column].to_pylist() for column in ("sha256", "fingerprint"))
-        for row, (sha256, own) in enumerate(zip(shas, made_by, strict=True)):
-            if own == fingerprint:
+        made = pc.equal(names["fingerprint"], fingerprint).combine_chunks()
+        self._known.append(names.filter(made).select(KNOWN.names).cast(KNOWN))
+        fetched = pc.and_(made, pc.not_equal(names["sha256"], ""))
+        for row, sha256 in enumerate(_texts(names["sha256"].combine_chunks())):
+            if sha256 and made[row].as_py():
                 self._places[bytes.fromhex(sha256)] = number, row
+        for found in names.filter(pc.and_(made, pc.invert(fetched))).to_pylist():
+            reject = Reject(*(found[word] for word in _WORDS))
+            self.refused[found["uri"]] = found["size_bytes"], found["modified_ns"], reject
+
+    @property
+    def known(self) -> pa.Table:
+        """URI, sha256, size and time of change of every source that was scanned, newest last."""
+        return pa.concat_tables(self._known)
+
+    def of(self, source: Source) -> Found | None:
+        """What was seen of a source, fetched or not; None where it was not scanned."""
+        if source.sha256:
+            return self.get(source.sha256)
+        size, modified, reject = self.refused.get(source.uri, (-1, -1, None))
+        return reject if (size, modified) == (source.size_bytes, source.modified_ns) else None
 
     def __getitem__(self, sha256: str) -> Found:
         """The scan of a source, or why it was rejected. Raises KeyError."""
@@ -96,6 +127,16 @@ class ScanTable(Mapping[str, Found]):
 
     def __contains__(self, sha256: object) -> bool:
         return isinstance(sha256, str) and bytes.fromhex(sha256) in self._places
+
+    def has(self, sources: SourceTable) -> NDArray[np.bool_]:
+        """Which of the sources were scanned."""
+        texts = _texts(sources.column("sha256"))
+        found = np.fromiter((bool(s) and s in self for s in texts), bool, len(sources))
+        if self.refused:
+            maybe = pc.is_in(sources.column("uri"), value_set=pa.array(list(self.refused)))
+            for row in np.flatnonzero(np.asarray(maybe) & ~found).tolist():
+                found[row] = self.of(sources[row]) is not None
+        return found
 
     def _group(self, number: int, group: int) -> pa.Table:
         held = self._held.get((number, group))
@@ -120,15 +161,20 @@ def write_scans(path: Path, found: Iterable[tuple[Source, Found]], fingerprint: 
             writer.write_table(pa.Table.from_pylist(rows, schema=SOURCE_TABLE))
 
 
-def is_written(path: Path, sources: Sequence[Source], fingerprint: str) -> bool:
+def is_written(path: Path, sources: SourceTable, fingerprint: str) -> bool:
     """Whether the table at `path` has the rows of just these sources in this order."""
     try:
-        with open_file(path) as file:
-            names = pq.ParquetFile(file).read(columns=["uri", "sha256", "fingerprint"])
-    except FileNotFoundError:
+        have = load_table(path, columns=[*KNOWN.names, "fingerprint"])
+    except (FileNotFoundError, pa.ArrowInvalid):
         return False
-    have = zip(*(names[column].to_pylist() for column in names.column_names), strict=True)
-    return list(have) == [(s.uri, s.sha256, fingerprint) for s in sources]
+    same = pc.all(pc.equal(have["fingerprint"], fingerprint)).as_py() is not False
+    return same and have.select(KNOWN.names).equals(sources.table.select(KNOWN.names).cast(KNOWN))
+
+
+def _texts(column: pa.Array) -> Iterator[str]:
+    """The values of a text column, a few at a time."""
+    for start in range(0, len(column), GROUP_ROWS):
+        yield from column.slice(start, GROUP_ROWS).to_pylist()
 
 
 def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
@@ -145,6 +191,7 @@ def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
 def _row(source: Source, found: Found, fingerprint: str) -> Row:
     row = dict.fromkeys(SOURCE_TABLE.names)
     row |= {"uri": source.uri, "sha256": source.sha256, "fingerprint": fingerprint}
+    row |= {"size_bytes": source.size_bytes, "modified_ns": source.modified_ns}
     if isinstance(found, Reject):
         words = {"reason": str(found.reason), "evidence": found.evidence, "stage": found.stage}
         return {**row, **words}

@@ -16,9 +16,19 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+import pyarrow as pa
+
 from avatarmill.pipeline.likeness import Signature
-from avatarmill.pipeline.scan_table import SOURCE_TABLE, Found, ScanTable, is_written, write_scans
+from avatarmill.pipeline.scan_table import (
+    KNOWN,
+    SOURCE_TABLE,
+    Found,
+    ScanTable,
+    is_written,
+    write_scans,
+)
 from avatarmill.pipeline.shots import Scan
+from avatarmill.pipeline.source_table import SourceTable
 from avatarmill.pipeline.types import Source
 from avatarmill.pipeline.work import Outcome, Scanned, Work
 from avatarmill.records.store import Store
@@ -38,8 +48,16 @@ class Scans:
     found: ScanTable = field(default_factory=ScanTable)
     errors: dict[str, Outcome] = field(default_factory=dict)
     """By URI: where our own code failed. Not kept, so that the next run tries again."""
+    failed: list[Source] = field(default_factory=list)
+    """Their sources, with the sha256 of the bytes where these could be had."""
     seconds: Counter[str] = field(default_factory=Counter)
     """Wall seconds of the pass, over all workers."""
+
+    @property
+    def known(self) -> pa.Table:
+        """URI, sha256, size and time of change of every source this run or an earlier one read."""
+        failed = SourceTable.of(self.failed).table.select(KNOWN.names).cast(KNOWN)
+        return pa.concat_tables([self.found.known, failed])
 
     def signature(self, source: Source) -> Signature | None:
         """Of a sound source."""
@@ -79,6 +97,7 @@ def _take(works: Iterable[Work], scans: Scans) -> Iterator[tuple[Source, Found]]
         assert isinstance(work.content, Outcome), f"{work.source.uri} left the pass unfinished"
         if work.content.error:
             scans.errors[work.source.uri] = work.content
+            scans.failed.append(work.source)
         else:
             yield work.source, work.content.rejects[0]
 
@@ -87,10 +106,11 @@ def finish_scans(folder: Path, sources: Sequence[Source], scans: Scans, fingerpr
     """Writes the table of all sources and removes the parts: same list, same bytes."""
     store = Store.of(folder)
     table = store.path(SOURCES_NAME)
-    seen = [source for source in sources if source.sha256 in scans.found]
+    listed = SourceTable.of(sources)
+    seen = listed.where(scans.found.has(listed))
     if not is_written(table, seen, fingerprint):
-        rows = ((source, scans.found[source.sha256]) for source in seen)
-        write_scans(table, rows, fingerprint)
+        found = ((source, scans.found.of(source)) for source in seen)
+        write_scans(table, ((source, scan) for source, scan in found if scan), fingerprint)
     scans.found = ScanTable()
     scans.found.add(table, fingerprint)
     for name in store.files(SCANS, ".parquet"):

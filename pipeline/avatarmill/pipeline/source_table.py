@@ -1,6 +1,6 @@
 """The list of sources as Arrow columns: a million rows take what their text takes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self, overload
 
 import numpy as np
@@ -93,6 +93,11 @@ class SourceTable(Sequence[Source]):
     def where(self, mask: Any) -> "SourceTable":
         """The sources for which a mask of their length is true."""
         return SourceTable(self.table.filter(pa.array(mask)))
+
+    def without(self, uris: Iterable[str]) -> "SourceTable":
+        """The sources that are not named."""
+        named = pa.array(list(uris), pa.string())
+        return self.where(pc.invert(pc.is_in(self.column("uri"), value_set=named)))
 
     def with_columns(self, **columns: Any) -> "SourceTable":
         """The same sources with some columns of `BASE` replaced."""

@@ -12,9 +12,11 @@ from avatarmill.pipeline.captioner import CaptionConfig, caption_fingerprint, cr
 from avatarmill.pipeline.crops import MARGIN, Crops, crop_clip
 from avatarmill.pipeline.decode import DecodeConfig, decode
 from avatarmill.pipeline.executor import StageSpec
+from avatarmill.pipeline.fetch import FetchConfig
 from avatarmill.pipeline.fit import FitConfig
 from avatarmill.pipeline.fit_lifter import lifter_fingerprint
 from avatarmill.pipeline.fitter import Fitter, FitterConfig
+from avatarmill.pipeline.forgotten import forgotten_outcome
 from avatarmill.pipeline.mask_config import MaskConfig
 from avatarmill.pipeline.masks import create_segmenter
 from avatarmill.pipeline.memory import Memory, MemoryConfig, measured_track
@@ -22,8 +24,10 @@ from avatarmill.pipeline.people import PeopleConfig, find_people, people_child, 
 from avatarmill.pipeline.probe import ProbeConfig, probe, video_child
 from avatarmill.pipeline.select import SelectConfig, choose
 from avatarmill.pipeline.shots import ShotConfig, scan
+from avatarmill.pipeline.spool import Spool
 from avatarmill.pipeline.types import Bytes, Fit, Frames, Reject, Selection, Source, Track
 from avatarmill.pipeline.work import (
+    Arrived,
     Content,
     MeasuredTrack,
     Outcome,
@@ -83,32 +87,66 @@ def step_fingerprints(config: StageConfig) -> dict[str, str]:
     return prints
 
 
+class FetchStage:
+    """A listed place to its bytes on this machine, hashed in the same pass."""
+
+    def __init__(self, fetch: FetchConfig) -> None:
+        self._spool = Spool(fetch)
+
+    def __call__(self, source: Source, content: Content) -> Sequence[Content]:
+        """The source with the sha256 and size of its bytes, or why they cannot be had."""
+        with self._spool.local(source) as local:
+            if isinstance(local, Reject):
+                return [_reject(local, "source")]
+            known = replace(source, sha256=local.sha256, size_bytes=local.size_bytes)
+            return [Arrived(known)]
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        self._spool.close()
+
+
 class ScanStage:
     """A file to its shots and signature. Opens containers in a supervised child."""
 
-    def __init__(self, config: StageConfig) -> None:
+    def __init__(
+        self, config: StageConfig, fetch: FetchConfig, hidden: frozenset[str] = frozenset()
+    ) -> None:
+        """`hidden` are the sha256 of sources that were forgotten."""
         self._config = config
+        self._hidden = hidden
+        self._spool = Spool(fetch)
         self._child = video_child(config.probe)
 
     def __call__(self, source: Source, content: Content) -> Sequence[Content]:
         """What one pass over the file gives, or why it is rejected."""
+        if source.sha256 in self._hidden:
+            return [forgotten_outcome()]
+        with self._spool.local(source) as local:
+            if isinstance(local, Reject):
+                return [_reject(local, "source")]
+            return [self._scan(local)]
+
+    def _scan(self, source: Source) -> Content:
         config = self._config
         facts = probe(self._child, source, config.probe)
         if isinstance(facts, Reject):
-            return [_reject(facts, "source")]
+            return _reject(facts, "source")
         found = scan(self._child, source, facts, config.shots, config.probe)
-        return [_reject(found, "source") if isinstance(found, Reject) else Scanned(found)]
+        return _reject(found, "source") if isinstance(found, Reject) else Scanned(found)
 
     def close(self) -> None:
-        """Ends the child."""
+        """Ends the child and lets go of the file."""
         self._child.close()
+        self._spool.close()
 
 
 class PeopleStage:
     """A shot to its frames, people and masks. ffmpeg and MediaPipe run in supervised children."""
 
-    def __init__(self, config: StageConfig) -> None:
+    def __init__(self, config: StageConfig, fetch: FetchConfig | None = None) -> None:
         self._config = config
+        self._spool = Spool(fetch or FetchConfig())
         self._child = people_child(config.people)
         self._whole_body = whole_body_child(config.people)
         self._segmenter = create_segmenter(config.masks)
@@ -124,7 +162,10 @@ class PeopleStage:
         known = self._memory.recall(source, content)
         if known is not None:
             return [known]
-        frames = decode(source.path, content.probe, content.shot, self._config.decode)
+        with self._spool.local(source) as local:
+            if isinstance(local, Reject):
+                return [_reject(local, "source")]
+            frames = decode(local.path, content.probe, content.shot, self._config.decode)
         found = frames if isinstance(frames, Reject) else self._people(content, frames)
         if isinstance(found, ShotPeople):
             return [found]
@@ -149,7 +190,8 @@ class PeopleStage:
         return ShotPeople(content, frames, tuple(tracks), tuple(masks), tuple(rejects))
 
     def close(self) -> None:
-        """Ends the children."""
+        """Ends the children and lets go of the file."""
+        self._spool.close()
         self._child.close()
         self._segmenter.close()
         if self._whole_body is not None:
@@ -321,15 +363,26 @@ def _reject(reject: Reject, level: Level) -> Outcome:
     return Outcome(rejects=(replace(reject, level=level),))
 
 
-def scan_stages(config: StageConfig) -> list[StageSpec]:
-    """The first pass of the job, over every source: shots, signatures, verdicts on files."""
-    return [StageSpec("shots", partial(ScanStage, config))]
+def scan_stages(
+    config: StageConfig,
+    fetch: FetchConfig | None = None,
+    hidden: frozenset[str] = frozenset(),
+) -> list[StageSpec]:
+    """The first pass of the job, over every source: bytes, shots, signatures, verdicts on files.
+
+    `hidden` are the sha256 of forgotten sources, whose files are not opened.
+    """
+    limits = fetch or FetchConfig()
+    return [
+        StageSpec("fetch", partial(FetchStage, limits)),
+        StageSpec("shots", partial(ScanStage, config, limits, hidden)),
+    ]
 
 
-def curation_stages(config: StageConfig) -> list[StageSpec]:
+def curation_stages(config: StageConfig, fetch: FetchConfig | None = None) -> list[StageSpec]:
     """The second pass, over the shots of the sources that are no copies of others."""
     return [
-        StageSpec("people", partial(PeopleStage, config)),
+        StageSpec("people", partial(PeopleStage, config, fetch)),
         StageSpec("fit", partial(FitStage, config)),
         StageSpec("scores", partial(ScoreStage, config)),
         StageSpec("clips", partial(ClipStage, config)),

@@ -19,6 +19,14 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrived:
+    """A file whose bytes are known: the source with their sha256 and size, in place of the listed
+    one. Its path is still that of the list."""
+
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
 class Scanned:
     """A file whose frames have all been seen once: what the first pass of the job ends with."""
 
@@ -96,7 +104,7 @@ class Outcome:
         return sum(len(data) for clip in self.clips for data in clip.members.values())
 
 
-Content = Listed | Scanned | ShotSpan | ShotPeople | ShotFits | ShotMeasured | Outcome
+Content = Listed | Arrived | Scanned | ShotSpan | ShotPeople | ShotFits | ShotMeasured | Outcome
 
 
 class Stage(Protocol):
