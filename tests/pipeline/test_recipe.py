@@ -39,9 +39,9 @@ def test_a_recipe_survives_its_file(config: StageConfig, tmp_path: Path) -> None
 
 
 def test_a_selection_threshold_leaves_everything_before_it(config: StageConfig) -> None:
-    other = replace(config, select=replace(config.select, min_sharpness=0.02))
+    other = replace(config, select=replace(config.select, num_targets=3))
     before, after = recipe(config), recipe(other)
-    assert first_change(before, after) == ("clips", ("SelectConfig.min_sharpness 0.01 -> 0.02",))
+    assert first_change(before, after) == ("clips", ("SelectConfig.num_targets 2 -> 3",))
     same = [step for step in after if before[step]["fingerprint"] == after[step]["fingerprint"]]
     assert same == ["shots", "people", "masks", "fit", "scores"]
 

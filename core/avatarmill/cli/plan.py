@@ -42,7 +42,7 @@ class PlanConfig(CurateConfig):
 
 def run(config: PlanConfig) -> int:
     """Prints what is finished, new and stale, and with a pilot what the rest will take."""
-    sources = read_list(config.videos)
+    sources = read_list(config.videos, config.fetch)
     if not len(sources):
         raise ValueError(f"videos: no video files in {config.videos}")
     folder, made_by = config.out / "clips", recipe_fingerprint(config.stages())
@@ -66,6 +66,7 @@ def run(config: PlanConfig) -> int:
             left,
             config.pilot,
             config.stages(),
+            config.fetch,
             config.workers,
             made_by,
             watch,

@@ -39,6 +39,7 @@ from avatarmill.pipeline.pilot import Pilot, compare, read_pilot
 from avatarmill.pipeline.pools import Workers
 from avatarmill.pipeline.probe import ProbeConfig
 from avatarmill.pipeline.recipe import recipe_fingerprint, refuse_other_recipe, write_recipe
+from avatarmill.pipeline.run_report import write_report
 from avatarmill.pipeline.scans import Scans, finish_scans, keep_scans, load_scans
 from avatarmill.pipeline.select import SelectConfig
 from avatarmill.pipeline.shots import ShotConfig
@@ -187,7 +188,9 @@ def _run(config: CurateConfig, watch: Watch) -> int:
         _curate(config, plan, gather, window, scans, folder, watch)
     watch.progress.phase("merge")
     merge(folder, CLIP_INDEX)
-    return _close(folder, copies, sources, gather, pilot)
+    code = _close(folder, copies, sources, gather, pilot)
+    write_report(folder)
+    return code
 
 
 def _pilot(out: Path, folder: Path, made_by: str, sources: int) -> Pilot | None:

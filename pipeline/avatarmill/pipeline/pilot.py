@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from avatarmill.pipeline.estimate import Estimate, divide, draw, share, total
-from avatarmill.pipeline.ingest import list_sources
+from avatarmill.pipeline.fetch import FetchConfig
 from avatarmill.pipeline.passes import on_workers
 from avatarmill.pipeline.pools import Workers
 from avatarmill.pipeline.stages import StageConfig, curation_stages, scan_stages
@@ -61,6 +61,7 @@ def run_pilot(
     sources: Sequence[Source],
     count: int,
     config: StageConfig,
+    fetch: FetchConfig,
     workers: Workers,
     recipe: str,
     watch: Watch,
@@ -71,8 +72,8 @@ def run_pilot(
     strata = divide(sizes, count)
     rows = draw(strata, count, seed)
     chosen = [sources[int(row)] for row in rows]
-    found = _measure(list_sources([source.path for source in chosen]), config, workers, watch)
-    taken = [found[os.path.abspath(source.path)] for source in chosen]
+    found = _measure(chosen, config, fetch, workers, watch)
+    taken = [found[source.uri] for source in chosen]
 
     def sum_of(values: Sequence[float]) -> Estimate:
         return total(strata, rows, sizes, values)
@@ -96,23 +97,27 @@ def _size(source: Source) -> int:
 
 
 def _measure(
-    sources: Sequence[Source], config: StageConfig, workers: Workers, watch: Watch
+    sources: Sequence[Source],
+    config: StageConfig,
+    fetch: FetchConfig,
+    workers: Workers,
+    watch: Watch,
 ) -> dict[str, Measured]:
-    """By path: both passes over the sources, nothing kept but figures."""
+    """By URI: both passes over the sources, nothing kept but figures."""
     found: defaultdict[str, Measured] = defaultdict(lambda: Measured(Counter()))
     works = [Work(source) for source in sources]
-    sizes = {source.uri: float(source.size_bytes) for source in sources}
+    sizes = {source.uri: float(_size(source)) for source in sources}
     watch.progress.phase("pilot scan", len(works), sizes)
     parts: list[list[Work]] = []
-    for work in on_workers(works, scan_stages(config), workers, watch):
-        found[work.source.path].seconds.update(work.seconds)
+    for work in on_workers(works, scan_stages(config, fetch), workers, watch):
+        found[work.source.uri].seconds.update(work.seconds)
         if isinstance(work.content, Scanned):
             parts.append(shot_parts(work.source, work.content.scan))
     shots = longest_first([parts])
     watch.progress.phase("pilot clips", len(shots), seconds_of_video(shots))
-    for work in on_workers(shots, curation_stages(config), workers, watch):
+    for work in on_workers(shots, curation_stages(config, fetch), workers, watch):
         assert isinstance(work.content, Outcome)
-        one = found[work.source.path]
+        one = found[work.source.uri]
         one.seconds.update(work.seconds)
         one.clips += len(work.content.clips)
         one.bytes += work.content.clip_bytes
