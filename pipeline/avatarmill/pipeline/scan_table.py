@@ -93,8 +93,9 @@ class ScanTable(Mapping[str, Found]):
         made = pc.equal(names["fingerprint"], fingerprint).combine_chunks()
         self._known.append(names.filter(made).select(KNOWN.names).cast(KNOWN))
         fetched = pc.and_(made, pc.not_equal(names["sha256"], ""))
+        mine = np.asarray(fetched).tolist()
         for row, sha256 in enumerate(_texts(names["sha256"].combine_chunks())):
-            if sha256 and made[row].as_py():
+            if mine[row]:
                 self._places[bytes.fromhex(sha256)] = number, row
         for found in names.filter(pc.and_(made, pc.invert(fetched))).to_pylist():
             reject = Reject(*(found[word] for word in _WORDS))

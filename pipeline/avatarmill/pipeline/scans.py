@@ -108,12 +108,16 @@ def finish_scans(folder: Path, sources: Sequence[Source], scans: Scans, fingerpr
     table = store.path(SOURCES_NAME)
     listed = SourceTable.of(sources)
     seen = listed.where(scans.found.has(listed))
-    if not is_written(table, seen, fingerprint):
+    parts = store.files(SCANS, ".parquet")
+    written = is_written(table, seen, fingerprint)
+    if written and not parts:
+        return
+    if not written:
         found = ((source, scans.found.of(source)) for source in seen)
         write_scans(table, ((source, scan) for source, scan in found if scan), fingerprint)
     scans.found = ScanTable()
     scans.found.add(table, fingerprint)
-    for name in store.files(SCANS, ".parquet"):
+    for name in parts:
         store.delete(name)
     if store.local and (store.local / SCANS).is_dir():
         (store.local / SCANS).rmdir()
