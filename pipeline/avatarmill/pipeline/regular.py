@@ -29,7 +29,7 @@ def open_regular(path: str | Path) -> BinaryIO:
         if error.errno == errno.ELOOP:
             raise NotRegularError(f"{os.fspath(path)!r} is a loop of symbolic links") from error
         raise
-    with os.fdopen(descriptor, "rb") as first:
+    with os.fdopen(descriptor, "rb"):
         _check(os.fstat(descriptor).st_mode, path)
         os.set_blocking(descriptor, True)
         return os.fdopen(os.dup(descriptor), "rb")
