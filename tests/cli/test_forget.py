@@ -91,6 +91,9 @@ def out(tmp_path: Path) -> Path:
     seen = pa.table({"source_sha256": [sha(s) for s in "abcd"]})
     save_table(place / "train/seen/0.parquet", seen)
     (place / "train/diffusion.config.json").write_text('{"config": {"weights": "w.safetensors"}}')
+    (place / "analysis").mkdir()
+    for source in "ab":
+        (place / f"analysis/{sha(source)[:12]}-{'0' * 64}.shot").write_bytes(b"pictures")
     (place / "train/checkpoints/step-0000100").mkdir(parents=True)
     return place
 
@@ -109,6 +112,8 @@ def test_a_source_is_gone_from_clips_tokens_and_tables(
     assert "listed as well, a copy of it by its pictures: /films/e.mp4" in printed
     assert "step-0000100" in printed and "w.safetensors" in printed
     assert {name: (out / name).read_bytes() for name in UNTOUCHED} == shards
+    shots = [path.name[:12] for path in (out / "analysis").iterdir()]
+    assert shots == [sha("a")[:12]]
     ledger = {state.uri: (state.state, state.reason) for state in read_ledger(out / LEDGER)}
     assert ledger["/films/b.mp4"] == ("rejected", "forgotten")
     assert ledger["/films/a.mp4"] == ("kept", "")

@@ -141,7 +141,7 @@ def _refuse_running(folders: list[Path]) -> None:
     from avatarmill.pipeline.status import alive, read_status
 
     for folder in folders:
-        status = read_status(folder.parent) if Store.of(folder).local else None
+        status = read_status(folder.parent)
         if status is not None and alive(status):
             raise ValueError(
                 f"run: a job is running on {folder.parent}; the tombstone is set and readers do "
@@ -150,12 +150,18 @@ def _refuse_running(folders: list[Path]) -> None:
 
 
 def _forget(folder: Path, sha256: str, reason: str) -> tuple[Forgotten, Proof]:
-    from avatarmill.pipeline.forgotten import forget_in_ledger, forget_scans, near_copies
+    from avatarmill.pipeline.forgotten import (
+        forget_in_ledger,
+        forget_scans,
+        forget_shots,
+        near_copies,
+    )
 
     for uri in near_copies(folder, sha256):
         say(f"  listed as well, a copy of it by its pictures: {uri}")
     forgotten = forget_source(folder, sha256, reason=reason, fingerprints=_fingerprints(folder))
     forget_scans(folder, sha256)
+    forget_shots(folder, sha256)
     forget_in_ledger(folder, sha256)
     proof = prove(folder, sha256)
     Store.of(folder).put_atomic(f"{PROOFS}/{sha256}.json", json_bytes(asdict(proof)))

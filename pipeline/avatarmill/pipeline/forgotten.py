@@ -1,5 +1,6 @@
 """What a curation run keeps of its sources beside the shards, less one that is to be forgotten."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,6 +67,24 @@ def _named(row: dict[str, object]) -> dict[str, object]:
     """A row without what was seen."""
     words = {"reason": str(Reason.FORGOTTEN), "evidence": EVIDENCE, "stage": STAGE}
     return {**dict.fromkeys(row), **{name: row[name] for name in _KEPT}, **words}
+
+
+def forget_shots(folder: Path, source_sha256: str) -> int:
+    """Delete the pictures of a source that a local run remembers of its shots; files that went.
+
+    `folder` holds the clips; shots are in the folder beside it, or where the configuration says.
+    """
+    if Store.of(folder).local is None:
+        return 0
+    places = [folder.parent / "analysis"]
+    config = folder.parent / "curate.config.json"
+    if config.is_file():
+        own = json.loads(config.read_bytes())["config"].get("analysis", {}).get("folder")
+        places += [Path(own)] if own else []
+    found = {shot for place in places for shot in place.glob(f"{source_sha256[:12]}-*.shot")}
+    for shot in found:
+        shot.unlink(missing_ok=True)
+    return len(found)
 
 
 def forget_in_ledger(folder: Path, source_sha256: str) -> None:

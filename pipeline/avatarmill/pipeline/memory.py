@@ -1,7 +1,7 @@
 """What was measured of shots, kept so that another choice of frames decodes and detects nothing.
 
-FOLDER/KEY.shot   one file a shot; KEY is of the source's bytes, the span, and the fingerprint of
-                  the steps up to the scores
+FOLDER/SOURCE-KEY.shot   one file a shot; SOURCE is the beginning of the sha256 of the bytes, KEY is
+                         of that, the span, and the fingerprint of the steps up to the scores
 
 Pictures are kept without loss, but only inside the squares that clips are cut from: the rest of a
 frame is black and costs nothing. A track takes about ten times the bytes of its clip, so the memory
@@ -135,7 +135,9 @@ class Memory:
         if self._folder is None:
             return None
         times = [span.shot.start_seconds, span.shot.stop_seconds]
-        return self._folder / f"{fingerprint([source.sha256, times, self._scores])}{SUFFIX}"
+        key = fingerprint([source.sha256, times, self._scores])
+        # The source comes first, so that its shots are found when it is to be forgotten.
+        return self._folder / f"{source.sha256[:12]}-{key}{SUFFIX}"
 
 
 def _arrays(one: MeasuredTrack, body: Body) -> Iterator[tuple[str, NDArray[np.generic]]]:
