@@ -2,7 +2,9 @@
 
 Fifteen films with what is wrong with web video are encoded, decoded and tracked by the stages of
 the pipeline; the masks of every found person are held against those the film was rendered with, in
-frames of 512 pixels. Prints a table and, last, one JSON object.
+frames of 512 pixels. For information, films of one person are also given to MediaPipe's holistic
+solution with its default options (`mask_boundary_plain`). Prints a table and, last, one JSON
+object.
 """
 
 import json
@@ -18,11 +20,12 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from avatarmill.cli.console import say, table
+from avatarmill.pipeline.children.protocol import Message
 from avatarmill.pipeline.children.supervise import Child
 from avatarmill.pipeline.decode import DecodeConfig, decode
 from avatarmill.pipeline.ingest import list_sources
 from avatarmill.pipeline.mask_config import MaskConfig
-from avatarmill.pipeline.mask_truth import score_mask
+from avatarmill.pipeline.mask_truth import boundary_f, score_mask
 from avatarmill.pipeline.masks import create_segmenter
 from avatarmill.pipeline.people import PeopleConfig, find_people, people_child
 from avatarmill.pipeline.probe import ProbeConfig, probe, video_child
@@ -70,6 +73,8 @@ class Example:
     """[T, H, W] MediaPipe's mask."""
     truth: Bytes
     """[T, H, W] 0 or 255; empty where the person is not in the picture."""
+    plain: Bytes | None
+    """[T, H, W] mask of MediaPipe's holistic solution as it comes; None beside other people."""
 
 
 def examples(plan: Iterable[tuple[int, tuple[DefectKind, ...]]] = PLAN) -> Iterator[Example]:
@@ -123,7 +128,22 @@ def _found(child: Child, name: str, frames: Frames, truth: ClipTruth) -> Iterato
         kinds = tuple(truth.defects) or ("none",)
         true = masks[person][track.frame_indices]
         label = f"{name} {'ab'[person]}" if len(masks) > 1 else name
-        yield Example(label, kinds, own.attributes, frames, track, people.masks[at], true)
+        plain = None if len(masks) > 1 else _plain(child, frames)[track.frame_indices]
+        yield Example(label, kinds, own.attributes, frames, track, people.masks[at], true, plain)
+
+
+def _plain(child: Child, frames: Frames) -> Bytes:
+    """[F, H, W] masks of `mp.solutions.holistic.Holistic` with default options."""
+    options = {
+        "call": "holistic",
+        "model_complexity": 1,
+        "detection_confidence": 0.5,
+        "tracking_confidence": 0.5,
+        "smooth_segmentation": True,
+    }
+    request = Message(options, {"images": frames.images})
+    masks: Bytes = child.call(request, deadline_seconds=120).arrays["masks"]
+    return masks
 
 
 def _masks_at(truth: ClipTruth, person: int, numbers: NDArray[np.int64]) -> Bytes:
@@ -145,6 +165,8 @@ class Result:
     """[2] boundary around the head, raw and ours."""
     hem: NDArray[np.float64]
     """[2] boundary between hips and ankles."""
+    plain: float
+    """Boundary of `Example.plain`; NaN without."""
     frames: int
     cpu_seconds: float
 
@@ -165,6 +187,7 @@ def score(example: Example, found: Bytes, cpu_seconds: float = 0.0) -> Result:
     """Means over the frames in which enough of the person is seen."""
     whole: list[list[float]] = []
     parts: list[list[float]] = []
+    plain: list[float] = []
     for row, truth in enumerate(example.truth):
         if (truth > 0).sum() < _VISIBLE_PIXELS:
             continue
@@ -172,8 +195,11 @@ def score(example: Example, found: Bytes, cpu_seconds: float = 0.0) -> Result:
         whole.append([v for mask in pair for v in astuple(score_mask(truth, mask))])
         regions = head_and_hem(example.track.landmarks.body[row], truth.shape)
         parts.append([score_mask(truth, m, region).boundary for region in regions for m in pair])
+        plain.append(np.nan if example.plain is None else boundary_f(truth, example.plain[row]))
     means, local = np.mean(whole, 0), np.mean(parts, 0)
-    return Result(means[:3], means[3:], local[:2], local[2:], len(whole), cpu_seconds)
+    return Result(
+        means[:3], means[3:], local[:2], local[2:], float(np.mean(plain)), len(whole), cpu_seconds
+    )
 
 
 def head_and_hem(
@@ -212,6 +238,7 @@ def report(scored: list[tuple[Example, Result]]) -> dict[str, float]:
     raw, own = _mean(scored, "raw"), _mean(scored, "own")
     hair = _mean([(e, r) for e, r in scored if e.attributes["hair"] in _LONG_HAIR], "hair")
     hem = _mean([(e, r) for e, r in scored if _wears_skirt(e)], "hem")
+    alone = [(e, r) for e, r in scored if e.plain is not None]
     rows = sum(len(example.truth) for example, _ in scored)
     values = {
         "mask_iou": own[0],
@@ -227,6 +254,9 @@ def report(scored: list[tuple[Example, Result]]) -> dict[str, float]:
         "mask_hem_gain": hem[1] - hem[0],
         "mask_cpu_ms_per_frame": 1000 * sum(r.cpu_seconds for _, r in scored) / rows,
     }
+    if alone:
+        values["mask_boundary_plain"] = float(_mean(alone, "plain"))
+        values["mask_boundary_alone"] = _mean(alone, "own")[1]
     for name in ("two_people", "half_body", "letterbox", "captions", "low_bitrate", "occluder"):
         part = [(e, r) for e, r in scored if name in e.defects]
         if part:

@@ -128,7 +128,10 @@ def lettering(bright: Bytes, row: int, window: Window) -> Flags:
     strokes = (2 * round(_STROKE * side) + 1,) * 2
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, strokes)
     thin = cv2.morphologyEx(own, cv2.MORPH_TOPHAT, kernel) > _LETTER_CONTRAST
-    change = np.sort([cv2.absdiff(own, bright[t][window]) for t in others], axis=0)[1]
+    changes = [cv2.absdiff(own, bright[t][window]) for t in others]
+    low, high = np.minimum(*changes[:2]), np.maximum(*changes[:2])
+    # The second smallest: one other frame may differ.
+    change = high if len(changes) == 2 else np.maximum(low, np.minimum(high, changes[2]))
     letters = thin & (own > _LETTER_BRIGHTNESS) & (change < _LETTER_CHANGE)
     rim = np.ones((2 * max(2, round(_RIM * side)) + 1,) * 2, np.uint8)
     found: Flags = cv2.dilate(letters.astype(np.uint8), rim) > 0

@@ -169,8 +169,8 @@ class PeopleModel:
 def holistic(request: Message) -> Message:
     """Landmarks of the one person MediaPipe's own holistic solution follows through `images`.
 
-    `images` [F, H, W, 3]. Replies with the parts of `PeopleModel.follow` over F frames and `masks`
-    [F, H, W].
+    `images` [F, H, W, 3]; values as for `open`, and `smooth_segmentation`. Replies with the parts
+    of `PeopleModel.follow` over F frames and `masks` [F, H, W].
     """
     images = request.arrays["images"]
     num_frames, height, width = images.shape[:3]
@@ -184,7 +184,7 @@ def holistic(request: Message) -> Message:
         model_complexity=int(request.values["model_complexity"]),
         smooth_landmarks=True,
         enable_segmentation=True,
-        smooth_segmentation=False,
+        smooth_segmentation=bool(request.values.get("smooth_segmentation", False)),
         refine_face_landmarks=True,
         min_detection_confidence=float(request.values["detection_confidence"]),
         min_tracking_confidence=float(request.values["tracking_confidence"]),
