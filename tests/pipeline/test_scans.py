@@ -13,6 +13,7 @@ from avatarmill.pipeline.likeness import Signature
 from avatarmill.pipeline.scan_table import GROUP_ROWS, ScanTable, is_written, write_scans
 from avatarmill.pipeline.scans import SCANS, SOURCES_NAME, finish_scans, keep_scans, load_scans
 from avatarmill.pipeline.shots import Scan
+from avatarmill.pipeline.source_table import SourceTable
 from avatarmill.pipeline.types import Probe, Reason, Reject, Shot, Source
 from avatarmill.pipeline.work import Outcome, Scanned, Work
 from avatarmill.records.fingerprint import sha256_bytes
@@ -56,9 +57,11 @@ def test_rows_are_read_from_the_middle_of_a_long_table(tmp_path: Path) -> None:
     for number in (count - 1, 0, GROUP_ROWS, GROUP_ROWS - 1, 3 * GROUP_ROWS, 7):
         assert same(table[source(number).sha256], scan(number)), number
     assert source(count).sha256 not in table and table.get(source(count).sha256) is None
-    assert is_written(tmp_path / "t.parquet", [source(n) for n in range(count)], "now")
-    assert not is_written(tmp_path / "t.parquet", [source(n) for n in range(count)], "then")
-    assert not is_written(tmp_path / "none.parquet", [], "now")
+    listed = SourceTable.of([source(n) for n in range(count)])
+    assert is_written(tmp_path / "t.parquet", listed, "now")
+    assert not is_written(tmp_path / "t.parquet", listed, "then")
+    assert not is_written(tmp_path / "t.parquet", SourceTable.of(listed[1:]), "now")
+    assert not is_written(tmp_path / "none.parquet", SourceTable.of([]), "now")
 
 
 @settings(max_examples=4, deadline=None)

@@ -2,13 +2,12 @@
 
 import dataclasses
 import json
-import types
-import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from avatarmill.pipeline.decode import DecodeConfig
+from avatarmill.pipeline.plain import from_plain
 from avatarmill.pipeline.stages import StageConfig
 
 CONFIG_NAME = "curate.config.json"
@@ -24,13 +23,13 @@ def stage_settings(run: Path) -> StageConfig | None:
     """
     names = [field.name for field in dataclasses.fields(StageConfig)]
     return _read(
-        run, lambda document: _build(StageConfig, {name: document[name] for name in names})
+        run, lambda document: from_plain(StageConfig, {name: document[name] for name in names})
     )
 
 
 def decode_settings(run: Path) -> DecodeConfig | None:
     """The settings of decoding alone, as `stage_settings`; other stages may have changed."""
-    return _read(run, lambda document: _build(DecodeConfig, document["decode"]))
+    return _read(run, lambda document: from_plain(DecodeConfig, document["decode"]))
 
 
 def _read(run: Path, build: Callable[[Any], T]) -> T | None:
@@ -41,22 +40,3 @@ def _read(run: Path, build: Callable[[Any], T]) -> T | None:
         return build(json.loads(path.read_bytes())["config"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is of another version of the code: {error}") from error
-
-
-def _build(kind: type[Any], values: Mapping[str, object]) -> Any:
-    """A configuration dataclass from what `records.fingerprint.describe` made of it."""
-    hints = typing.get_type_hints(kind)
-    known = {name: value for name, value in values.items() if name != "type"}
-    return kind(**{name: _value(hints[name], value) for name, value in known.items()})
-
-
-def _value(hint: Any, value: object) -> object:
-    if value is None:
-        return None
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    for option in options:
-        if dataclasses.is_dataclass(option) and isinstance(value, Mapping):
-            return _build(typing.cast(type[Any], option), value)
-        if option is Path and isinstance(value, str):
-            return Path(value)
-    return tuple(value) if isinstance(value, list) else value
