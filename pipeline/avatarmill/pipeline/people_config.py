@@ -45,8 +45,9 @@ class PeopleConfig:
     whole_body_providers: tuple[str, ...] = ("CPUExecutionProvider",)
     """onnxruntime's, in order of preference."""
     deadline_base_seconds: float = 60.0
-    deadline_per_frame: float = 1.0
-    """Deadline of a shot: the base, and this much for each frame."""
+    deadline_per_frame: float = 3.0
+    """Deadline of a shot: the base, and this much for each frame. A frame takes 0.1 to 0.2 s: there
+    is room for a machine with ten times too much to do."""
     memory_limit_bytes: int = 4 << 30
 
     def __post_init__(self) -> None:

@@ -80,7 +80,11 @@ class MediaPipeSight:
         if left <= 0 and self._child.pid is not None:
             self._child.close()
             raise ChildTimeout(f"the shot took longer than {self._seconds:.1f} s")
-        return self._child.call(Message(values, arrays), deadline_seconds=left)
+        try:
+            return self._child.call(Message(values, arrays), deadline_seconds=left)
+        except ChildTimeout as error:
+            # What was left for the last call alone would read as if it had been the limit.
+            raise ChildTimeout(f"the shot took longer than {self._seconds:.1f} s") from error
 
 
 def _pictured(picture: Bytes | None) -> dict[str, Bytes]:
