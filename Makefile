@@ -16,7 +16,7 @@ export SAM2_BUILD_CUDA := 0
 export DS_BUILD_OPS := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-faults check format demo weights bench-raster bench-body bench-synth bench-tokenizer bench-job bench-prompts clean
+.PHONY: help setup test test-faults check format demo weights bench-raster bench-body bench-synth bench-tokenizer bench-curation bench-job bench-prompts clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ bench-synth: setup  ## frames per second and core of rendered videos and views
 
 bench-tokenizer: setup  ## what the shipped tokenizer keeps of people it has not seen
 	.venv/bin/python benchmarks/tokenizer.py
+
+bench-curation: setup  ## every stage of curation against rendered truth (15 minutes)
+	.venv/bin/python benchmarks/curation.py
 
 bench-job: setup  ## the job against a plain loop, its memory, lists of a million rows (15 minutes)
 	.venv/bin/python benchmarks/job.py
