@@ -23,11 +23,11 @@ help:  ## this list
 
 setup: .venv/.stamp .venv-mediapipe/.stamp  ## both Python environments (done by the others)
 
-test: setup  ## every test, for real; ARGS='-k name' to choose
-	.venv/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
+test: setup  ## every test but those of whole clusters; ARGS='-k name' to choose
+	.venv/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m 'not cluster' $(ARGS)
 
 test-faults: setup  ## kills, hangs, crashes, full disks and dying nodes, for real (25 minutes)
-	.venv/bin/python -m pytest -m faults tests/faults tests/records $(ARGS)
+	.venv/bin/python -m pytest -m 'faults or cluster' tests/faults tests/records tests/infra $(ARGS)
 
 check: setup  ## ruff, mypy --strict, layout and import directions
 	.venv/bin/ruff check .
