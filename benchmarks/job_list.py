@@ -26,7 +26,7 @@ from avatarmill.pipeline.identify import stat_files, with_identity
 from avatarmill.pipeline.ingest import read_list
 from avatarmill.pipeline.pending import group_name, pending_groups, windows
 from avatarmill.pipeline.pools import Workers
-from avatarmill.pipeline.scan_table import SOURCE_TABLE
+from avatarmill.pipeline.scan_table import SOURCE_TABLE, write_known
 from avatarmill.pipeline.scans import finish_scans, load_scans
 from avatarmill.pipeline.watch import Watch
 from avatarmill.pipeline.work import Work
@@ -59,6 +59,7 @@ def write_list(folder: Path) -> None:
     scans = pa.table({**empty, **known}, schema=schema).sort_by("uri")
     (folder / "clips").mkdir()
     pq.write_table(scans, folder / "clips/sources.parquet", row_group_size=64, compression="zstd")
+    write_known(folder / "clips/sources.parquet")
 
 
 def pass_over_the_list(folder: Path) -> tuple[int, int, int]:

@@ -38,7 +38,7 @@ def test_each_source_is_either_unique_or_a_duplicate_of_a_unique_one(
 def test_empty_files_are_not_duplicates_of_each_other() -> None:
     unique, duplicates = split_duplicates([source("a", "e", 0), source("b", "e", 0)])
     assert [s.uri for s in unique] == ["a", "b"]
-    assert duplicates == []
+    assert not duplicates
 
 
 def test_the_order_of_the_list_leaves_no_trace(tmp_path: Path) -> None:
@@ -94,4 +94,4 @@ def test_planned_sources_come_before_new_ones(tmp_path: Path) -> None:
 
 def test_what_nobody_could_read_is_no_copy() -> None:
     unique, duplicates = split_duplicates([source("a", "", 0), replace(source("b"), sha256="")])
-    assert [s.uri for s in unique] == ["a", "b"] and duplicates == []
+    assert [s.uri for s in unique] == ["a", "b"] and not duplicates

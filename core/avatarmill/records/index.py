@@ -5,12 +5,17 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from avatarmill.records.atomic import read_bytes, write_bytes
+from avatarmill.records.atomic import atomic_writer
+from avatarmill.records.store import store_and_name
 from avatarmill.records.tarshard import Entry, Members
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 LOCATION_FIELDS = (
     pa.field("key", pa.string(), nullable=False),
@@ -74,28 +79,59 @@ def save_table(path: Path, table: pa.Table, *, row_group_size: int = 0) -> str:
 
     All rows are in one row group unless `row_group_size` says otherwise.
     """
-    buffer = io.BytesIO()
-    pq.write_table(
-        table.replace_schema_metadata(None),
-        buffer,
-        compression="zstd",
-        compression_level=3,
-        row_group_size=row_group_size or max(1, table.num_rows),
-        write_statistics=True,
-    )
-    write_bytes(path, buffer.getvalue())
-    return hashlib.sha256(buffer.getbuffer()).hexdigest()
+    with atomic_writer(path) as file:
+        sink = _Hashed(file)
+        pq.write_table(
+            table.replace_schema_metadata(None),
+            sink,
+            compression="zstd",
+            compression_level=3,
+            row_group_size=row_group_size or max(1, table.num_rows),
+            write_statistics=True,
+        )
+    return sink.digest.hexdigest()
+
+
+class _Hashed(io.RawIOBase):
+    """A file that is hashed as it is written, so that a large table is never held whole."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def write(self, data: "Buffer", /) -> int:
+        """Append to the file."""
+        self.digest.update(data)
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        """Where the next byte goes."""
+        return self._file.tell()
+
+    def writable(self) -> bool:
+        """It is for writing."""
+        return True
 
 
 def load_table(
-    path: Path, columns: Sequence[str] | None = None, schema: pa.Schema | None = None
+    path: Path,
+    columns: Sequence[str] | None = None,
+    schema: pa.Schema | None = None,
+    dictionary: Sequence[str] = (),
 ) -> pa.Table:
     """Read a Parquet table, local or a URL; columns that `schema` has and the file lacks are null.
 
-    Raises FileNotFoundError.
+    The `dictionary` columns come as codes and values. Raises FileNotFoundError.
     """
-    place = pa.BufferReader(read_bytes(path))
-    return pq.read_table(place, columns=None if columns is None else [*columns], schema=schema)
+    names = None if columns is None else [*columns]
+    store, name = store_and_name(path)
+    local = store.local
+    place = pa.OSFile(str(local / name)) if local else pa.BufferReader(store.read(name))
+    with place:
+        table = pq.read_table(place, columns=names, schema=schema, read_dictionary=[*dictionary])
+    # Arrow keeps what decoding took, which for a list of a million rows is as much again.
+    pa.default_memory_pool().release_unused()
+    return table
 
 
 def read_rows(path: Path) -> list[dict[str, object]]:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from avatarmill.pipeline.scan_table import drop_known
 from avatarmill.pipeline.types import Reason, Reject
 from avatarmill.pipeline.work import Outcome
 from avatarmill.records.atomic import atomic_writer
@@ -47,6 +48,7 @@ def _blank(path: Path, source_sha256: str) -> int:
     rows = int(pc.sum(mine).as_py() or 0)
     if not rows:
         return 0
+    drop_known(path)
     # Row group by row group: the table of a large run does not fit into memory.
     with open_file(path) as source, atomic_writer(path) as target:
         table = pq.ParquetFile(source)

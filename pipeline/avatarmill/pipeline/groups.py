@@ -3,7 +3,7 @@
 Everything here works on Arrow columns: a plan of a million sources has no million objects.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
@@ -30,8 +30,6 @@ PLAN_TABLE = pa.schema(
 )
 """A row a source, in order of groups, then URIs; the last two columns have one value."""
 
-Pairs = frozenset[tuple[str, str]]
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -49,7 +47,7 @@ class Plan:
         """The sources of each group. A group whose sources all left the list is empty."""
         return Groups(self)
 
-    def names(self, number: int) -> Pairs:
+    def names(self, number: int) -> frozenset[tuple[str, str]]:
         """The (uri, sha256) of one group."""
         start, stop = self.starts[number : number + 2]
         rows = self.sources.table.slice(start, stop - start)
@@ -82,7 +80,7 @@ class Groups(Sequence[tuple[Source, ...]]):
 
 def split_duplicates(
     sources: Sequence[Source],
-) -> tuple[SourceTable, list[tuple[Source, Source]]]:
+) -> tuple[SourceTable, Sequence[tuple[Source, Source]]]:
     """Sources with distinct bytes in order of uri and sha256, and (duplicate, first) pairs.
 
     Empty files are all alike: each is kept, so that each is rejected under its own name. So is
@@ -99,8 +97,31 @@ def split_duplicates(
     if not len(copies):
         return table, []
     origin = first[np.asarray(pc.index_in(shas.take(pa.array(copies)), shas.take(pa.array(first))))]
-    pairs = list(zip(table.take(copies), table.take(origin), strict=True))
+    pairs = Pairs(table.take(copies), table.take(origin))
     return table.take(np.setdiff1d(np.arange(len(table)), copies)), pairs
+
+
+class Pairs(Sequence[tuple[Source, Source]]):
+    """(duplicate, first) of two lists of one length; made when asked for."""
+
+    def __init__(self, copies: SourceTable, first: SourceTable) -> None:
+        self._copies, self._first = copies, first
+
+    def __len__(self) -> int:
+        return len(self._copies)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[Source, Source]: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Pairs": ...
+    def __getitem__(self, index: int | slice) -> "tuple[Source, Source] | Pairs":
+        """One pair, or some of them."""
+        if isinstance(index, slice):
+            return Pairs(self._copies[index], self._first[index])
+        return self._copies[index], self._first[index]
+
+    def __iter__(self) -> Iterator[tuple[Source, Source]]:
+        return zip(self._copies, self._first, strict=True)
 
 
 def by_precedence(sources: Sequence[Source], folder: Path) -> SourceTable:
@@ -150,7 +171,7 @@ def planned_groups(folder: Path) -> int:
 
 def planned_with(folder: Path) -> str:
     """Fingerprint of the recipe that the plan of `folder` was made with; "" without a plan."""
-    plan = _read_plan(folder)
+    plan = _read_plan(folder, "fingerprint")
     return str(plan["fingerprint"][0].as_py()) if plan.num_rows else ""
 
 
@@ -177,8 +198,9 @@ def _write_plan(folder: Path, plan: Plan, groups: NDArray[np.int64], count: int)
     save_table(folder / PLAN_NAME, pa.table(columns, schema=PLAN_TABLE))
 
 
-def _read_plan(folder: Path) -> pa.Table:
+def _read_plan(folder: Path, *columns: str) -> pa.Table:
+    names = columns or ("uri", "sha256", "group", "num_groups")
     try:
-        return load_table(folder / PLAN_NAME, schema=PLAN_TABLE)
+        return load_table(folder / PLAN_NAME, columns=names)
     except FileNotFoundError:
-        return PLAN_TABLE.empty_table()
+        return PLAN_TABLE.empty_table().select(names)

@@ -14,11 +14,11 @@ _REMOTE = r"^[A-Za-z][A-Za-z0-9+.:-]*://"
 
 def stat_files(sources: SourceTable) -> SourceTable:
     """Sources with the size and time of change of local files; 0 where there is no file."""
-    remote = _remote(sources)
+    remote, places = _remote(sources), sources.places()
     sizes, times = np.zeros(len(sources), np.int64), np.zeros(len(sources), np.int64)
     for row in np.flatnonzero(~remote).tolist():
         try:
-            facts = os.stat(sources.table["path"][row].as_py())
+            facts = os.stat(places[row].as_py())
         except OSError:
             continue  # the fetch says what is wrong with it
         sizes[row], times[row] = facts.st_size, facts.st_mtime_ns
@@ -58,7 +58,7 @@ def with_identity(sources: SourceTable, known: pa.Table) -> SourceTable:
 
 def _remote(sources: SourceTable) -> NDArray[np.bool_]:
     away: NDArray[np.bool_] = np.asarray(
-        pc.match_substring_regex(sources.column("path"), _REMOTE)
+        pc.match_substring_regex(sources.places(), _REMOTE)
     ).astype(bool)
     return away
 

@@ -43,6 +43,8 @@ def read_list(inputs: Inputs, config: FetchConfig | None = None) -> SourceTable:
 
     Raises ValueError when an input does not exist or a list cannot be read.
     """
+    # Arrow's own pool keeps what it has freed; the system's gives it back.
+    pa.set_memory_pool(pa.system_memory_pool())
     places = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     found = [_listed(as_place(place), config or FetchConfig()) for place in places]
     return concat(found).first_of_each().sorted_by_uri()

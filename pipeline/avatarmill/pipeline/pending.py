@@ -11,7 +11,7 @@ from avatarmill.records.store import Store
 
 logger = logging.getLogger(__name__)
 
-WINDOW = 32_768
+WINDOW = 16_384
 """Sources in the hands of the job at once. A list of a million goes through in windows, so that
 memory does not grow with it; between two of them the workers start anew."""
 

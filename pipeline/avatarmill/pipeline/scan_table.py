@@ -21,8 +21,8 @@ from avatarmill.pipeline.shots import Scan
 from avatarmill.pipeline.source_table import SourceTable
 from avatarmill.pipeline.types import Probe, Reason, Reject, Shot, Source
 from avatarmill.records.atomic import atomic_writer
-from avatarmill.records.index import Row, load_table
-from avatarmill.records.store import open_file
+from avatarmill.records.index import Row, load_table, save_table
+from avatarmill.records.store import open_file, store_and_name
 
 Found = Scan | Reject
 
@@ -61,15 +61,15 @@ could not be fetched has no sha256."""
 KNOWN = pa.schema([SOURCE_TABLE.field(k) for k in ("uri", "sha256", "size_bytes", "modified_ns")])
 
 
+_NAMES = [*KNOWN.names, "fingerprint", *_WORDS]
+
+
 class ScanTable(Mapping[str, Found]):
     """What was seen of sources, by sha256 of their bytes; the last row of a sha256 counts."""
 
     def __init__(self) -> None:
         self._files: list[Path] = []
-        self._starts: list[list[int]] = []
-        """First row of every row group of each file."""
-        self._footers: dict[int, pq.FileMetaData] = {}
-        """Of files with many row groups: parsing such a footer takes longer than reading one."""
+        self._layouts: dict[int, tuple[list[int], pq.FileMetaData]] = {}
         self._places: dict[bytes, tuple[int, int]] = {}
         self._held: OrderedDict[tuple[int, int], pa.Table] = OrderedDict()
         self._known = [KNOWN.empty_table()]
@@ -78,18 +78,11 @@ class ScanTable(Mapping[str, Found]):
 
     def add(self, path: Path, fingerprint: str) -> None:
         """Find the rows of one file that were made with `fingerprint`."""
+        names = _names(path)
+        if names is None:
+            return  # of an earlier code version, which scanned otherwise
         number = len(self._files)
-        with open_file(path) as file:
-            parquet = pq.ParquetFile(file)
-            footer = parquet.metadata
-            if not set(SOURCE_TABLE.names) <= set(parquet.schema_arrow.names):
-                return  # of an earlier code version, which scanned otherwise
-            names = parquet.read(columns=[*KNOWN.names, "fingerprint", *_WORDS])
-        sizes = [footer.row_group(k).num_rows for k in range(footer.num_row_groups)]
         self._files.append(path)
-        self._starts.append([0, *np.cumsum(sizes).tolist()])
-        if len(sizes) > 1:
-            self._footers[number] = footer
         made = pc.equal(names["fingerprint"], fingerprint).combine_chunks()
         self._known.append(names.filter(made).select(KNOWN.names).cast(KNOWN))
         fetched = pc.and_(made, pc.not_equal(names["sha256"], ""))
@@ -116,9 +109,10 @@ class ScanTable(Mapping[str, Found]):
     def __getitem__(self, sha256: str) -> Found:
         """The scan of a source, or why it was rejected. Raises KeyError."""
         number, row = self._places[bytes.fromhex(sha256)]
-        group = bisect_right(self._starts[number], row) - 1
-        table = self._group(number, group)
-        return _found(table.slice(row - self._starts[number][group], 1).to_pylist()[0])
+        starts, footer = self._layout(number)
+        group = bisect_right(starts, row) - 1
+        table = self._group(number, group, footer)
+        return _found(table.slice(row - starts[group], 1).to_pylist()[0])
 
     def __len__(self) -> int:
         return len(self._places)
@@ -139,17 +133,60 @@ class ScanTable(Mapping[str, Found]):
                 found[row] = self.of(sources[row]) is not None
         return found
 
-    def _group(self, number: int, group: int) -> pa.Table:
+    def _layout(self, number: int) -> tuple[list[int], pq.FileMetaData]:
+        """First row of every row group of a file, and its footer.
+
+        Parsing a footer with many row groups takes longer than reading one of them, and holding it
+        takes half a gigabyte for a million sources: only when rows are asked for.
+        """
+        if number not in self._layouts:
+            with open_file(self._files[number]) as file:
+                footer = pq.ParquetFile(file).metadata
+            sizes = [footer.row_group(k).num_rows for k in range(footer.num_row_groups)]
+            self._layouts[number] = [0, *np.cumsum(sizes).tolist()], footer
+        return self._layouts[number]
+
+    def _group(self, number: int, group: int, footer: pq.FileMetaData) -> pa.Table:
         held = self._held.get((number, group))
         if held is None:
             with open_file(self._files[number]) as file:
-                footer = self._footers.get(number)
                 held = pq.ParquetFile(file, metadata=footer).read_row_group(group)
             self._held[number, group] = held
             if len(self._held) > _GROUPS_HELD:
                 self._held.popitem(last=False)
         self._held.move_to_end((number, group))
         return held
+
+
+def known_path(path: Path) -> Path:
+    """Where the names of a table's rows are kept without what was seen, quick to read."""
+    return path.with_name(f"{path.stem}.known{path.suffix}")
+
+
+def write_known(path: Path) -> None:
+    """Keep the names of the rows of a finished table beside it."""
+    with open_file(path) as file:
+        names = pq.ParquetFile(file).read(columns=_NAMES)
+    save_table(known_path(path), names)
+
+
+def drop_known(path: Path) -> None:
+    """Forget the names of a table that is about to change: they would name other rows."""
+    store, name = store_and_name(known_path(path))
+    store.delete(name)
+
+
+def _names(path: Path) -> pa.Table | None:
+    """URI, sha256 and the like of every row; None for a table of an earlier code version."""
+    try:
+        # One fingerprint a million times is one dictionary entry.
+        names = load_table(known_path(path), dictionary=("fingerprint",))
+    except FileNotFoundError:
+        with open_file(path) as file:
+            parquet = pq.ParquetFile(file)
+            whole = set(SOURCE_TABLE.names) <= set(parquet.schema_arrow.names)
+            return parquet.read(columns=_NAMES) if whole else None
+    return names if set(_NAMES) <= set(names.column_names) else None
 
 
 def write_scans(path: Path, found: Iterable[tuple[Source, Found]], fingerprint: str) -> None:
@@ -165,8 +202,10 @@ def write_scans(path: Path, found: Iterable[tuple[Source, Found]], fingerprint: 
 def is_written(path: Path, sources: SourceTable, fingerprint: str) -> bool:
     """Whether the table at `path` has the rows of just these sources in this order."""
     try:
-        have = load_table(path, columns=[*KNOWN.names, "fingerprint"])
-    except (FileNotFoundError, pa.ArrowInvalid):
+        have = _names(path)
+    except FileNotFoundError:
+        return False
+    if have is None:
         return False
     same = pc.all(pc.equal(have["fingerprint"], fingerprint)).as_py() is not False
     return same and have.select(KNOWN.names).equals(sources.table.select(KNOWN.names).cast(KNOWN))

@@ -1,6 +1,7 @@
 """The first pass of a job: every source is decoded once, and what was seen is kept with the clips.
 
 FOLDER/sources.parquet       one row a source, in order of the list
+FOLDER/sources.known.parquet the same rows without what was seen
 FOLDER/scans/NUMBER.parquet  rows of a pass under way, in order of arrival; gone when it is done
 
 Near duplicates are decided after this pass and before sources are packed into groups. A decision
@@ -24,7 +25,9 @@ from avatarmill.pipeline.scan_table import (
     SOURCE_TABLE,
     Found,
     ScanTable,
+    drop_known,
     is_written,
+    write_known,
     write_scans,
 )
 from avatarmill.pipeline.shots import Scan
@@ -113,8 +116,10 @@ def finish_scans(folder: Path, sources: Sequence[Source], scans: Scans, fingerpr
     if written and not parts:
         return
     if not written:
+        drop_known(table)
         found = ((source, scans.found.of(source)) for source in seen)
         write_scans(table, ((source, scan) for source, scan in found if scan), fingerprint)
+    write_known(table)
     scans.found = ScanTable()
     scans.found.add(table, fingerprint)
     for name in parts:

@@ -21,7 +21,8 @@ BASE = pa.schema(
         pa.field("consent", pa.string()),
     ]
 )
-"""Columns of every list; any others are the user's, all text, and travel with the clips."""
+"""Columns of every list; any others are the user's, all text, and travel with the clips. A path is
+empty where it is the URI."""
 
 _BATCH = 4096
 
@@ -42,6 +43,7 @@ class SourceTable(Sequence[Source]):
         columns: dict[str, list[object]] = {
             name: [getattr(source, name) for source in sources] for name in BASE.names
         }
+        columns["path"] = ["" if s.path == s.uri else s.path for s in sources]
         own = {name: [source.listed.get(name, "") for source in sources] for name in extra}
         schema = pa.schema([*BASE, *(pa.field(name, pa.string()) for name in extra)])
         return cls(pa.table({**columns, **own}, schema=schema))
@@ -51,6 +53,7 @@ class SourceTable(Sequence[Source]):
         """The table of `uri`, `path` and text columns; what is not known yet is empty or 0."""
         count = len(columns["uri"])
         made = dict(columns)
+        made["path"] = pc.if_else(pc.equal(made["path"], made["uri"]), "", made["path"])
         for field in BASE:
             if field.name not in made:
                 empty = "" if field.type == pa.string() else 0
@@ -86,9 +89,19 @@ class SourceTable(Sequence[Source]):
         column = self.table[name].combine_chunks()
         return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
 
+    def places(self) -> Any:
+        """The paths and URLs that bytes are read from, as an Arrow array."""
+        paths = self.column("path")
+        return pc.if_else(pc.equal(paths, ""), self.column("uri"), paths)
+
     def take(self, rows: Any) -> "SourceTable":
         """The sources at some positions, in that order."""
-        return SourceTable(self.table.take(pa.array(rows, pa.int64())))
+        rows = np.asarray(rows).astype(np.int64)
+        if len(rows) == len(self) and (rows == np.arange(len(self))).all():
+            return self  # lists are mostly in order already, and a copy takes what they take
+        table = self.table.take(pa.array(rows))
+        pa.default_memory_pool().release_unused()
+        return SourceTable(table)
 
     def where(self, mask: Any) -> "SourceTable":
         """The sources for which a mask of their length is true."""
@@ -111,7 +124,7 @@ class SourceTable(Sequence[Source]):
 
     def sorted_by_uri(self) -> "SourceTable":
         """In order of URI, the order of code points."""
-        return SourceTable(self.table.take(pc.sort_indices(self.table["uri"])))
+        return self.take(pc.sort_indices(self.table["uri"]))
 
     def first_of_each(self) -> "SourceTable":
         """The first row of several with one URI; the order stays."""
@@ -150,4 +163,5 @@ def concat(tables: Sequence[SourceTable]) -> SourceTable:
 
 def _source(row: dict[str, Any]) -> Source:
     base = {name: row.pop(name) for name in BASE.names}
+    base["path"] = base["path"] or base["uri"]
     return Source(**base, listed={name: value for name, value in row.items() if value})
