@@ -16,7 +16,7 @@ export SAM2_BUILD_CUDA := 0
 export DS_BUILD_OPS := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-faults check format demo weights bench-raster bench-body bench-synth bench-tokenizer bench-curation bench-job bench-prompts clean
+.PHONY: help setup test test-faults check format demo weights train-lifter train-captions bench-raster bench-body bench-synth bench-tokenizer bench-curation bench-job bench-prompts clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,14 @@ demo: setup  ## videos to avatars: VIDEOS=folder OUT=folder, both optional
 
 weights: setup  ## retrain every weight in the repository
 	.venv/bin/avatarmill weights
+
+train-lifter: setup  ## the network that corrects bone directions, on rendered people (12 minutes)
+	.venv/bin/python scripts/train_lifter/train_lifter.py --work out/train/lifter \
+		--out pipeline/avatarmill/pipeline/data/lifter.npz
+
+train-captions: setup  ## the network that reads garments and colours, on rendered people
+	.venv/bin/python scripts/caption_model/train_captions.py --work out/train/captions \
+		--out pipeline/avatarmill/pipeline/data/captions.safetensors
 
 bench-raster: setup  ## speed and exactness of the CPU rasterizer
 	.venv/bin/python benchmarks/raster.py

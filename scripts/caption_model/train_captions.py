@@ -140,7 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="features are kept here")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--actors", type=int, default=1000)
+    parser.add_argument("--actors", type=int, default=1200, help="in all")
     parser.add_argument("--check", type=int, default=120, help="actors kept back to measure on")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     options = parser.parse_args()

@@ -499,9 +499,9 @@ def test_local_places_that_are_no_files(tmp_path: Path) -> None:
     spool = tmp_path / "spool"
     assert rejected(str(tmp_path / "none"), spool).reason is Reason.NOT_FOUND
     assert rejected(str(tmp_path / "large/x"), spool).reason is Reason.NOT_FOUND
-    assert rejected(str(tmp_path / "pipe"), spool).evidence == "not a regular file"
-    assert rejected(str(tmp_path), spool).evidence.startswith(("a folder", "not a regular"))
-    assert rejected("/dev/zero", spool).evidence == "not a regular file"
+    assert "is a named pipe; an input must be" in rejected(str(tmp_path / "pipe"), spool).evidence
+    assert "is a folder; an input must be" in rejected(str(tmp_path), spool).evidence
+    assert "is a character device; an input" in rejected("/dev/zero", spool).evidence
     found = rejected(str(tmp_path / "large"), spool, replace(HERE, max_bytes=9))
     assert found.reason is Reason.TOO_LARGE
 

@@ -37,7 +37,8 @@ def start_ray(num_cpus: int | None = None) -> None:
         ray.init(
             # Said outright: without it Ray joins any cluster that once was started on the machine.
             address=os.environ.get("RAY_ADDRESS", "local"),
-            num_cpus=num_cpus,
+            # A running cluster has the CPUs it has, and Ray refuses to be told.
+            num_cpus=None if os.environ.get("RAY_ADDRESS") else num_cpus,
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,

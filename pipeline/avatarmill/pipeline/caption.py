@@ -97,8 +97,7 @@ def color_distance(first: Array, second: Array) -> float:
 def _garments(seen: Evidence, odds: Odds, skin: Array) -> dict[str, str]:
     """Top and bottom: kinds that go together, where the limbs that tell them are seen."""
     trunk = _any_seen(seen, "front_mid", "front_high", "back_mid", "back_high")
-    if not trunk or _bare_chest(seen, skin):
-        trunk = False
+    trunk = trunk and not _bare_chest(seen, skin)
     legs = _any_seen(seen, "thigh_2", "thigh_3")
     shins = sum(_any_seen(seen, f"shin_{k}") for k in range(4)) >= 2
     arms = _any_seen(seen, "upper_arm") and _any_seen(seen, "forearm")

@@ -4,11 +4,9 @@ ffmpeg and PyAV never get a URL. What is remote is fetched here, bounded in size
 redirects, into a temporary file that its owner deletes after use.
 """
 
-import errno
 import hashlib
 import logging
 import os
-import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from avatarmill.pipeline.addresses import parse_networks
 from avatarmill.pipeline.partial import Partial, Passing, Refused
+from avatarmill.pipeline.regular import NotRegularError, open_regular
 from avatarmill.pipeline.retry import attempts, retriable
 from avatarmill.pipeline.types import Reason, Reject
 from avatarmill.pipeline.uris import WEB, can_fetch, protocol_of, public_uri
@@ -201,10 +200,8 @@ def local_path(uri: str) -> Path:
 
 def _local(path: Path, config: FetchConfig) -> LocalSource:
     try:
-        with open(path, "rb", opener=_open_without_waiting) as file:
+        with open_regular(path) as file:
             facts = os.fstat(file.fileno())
-            if not stat.S_ISREG(facts.st_mode):
-                raise Refused(Reason.UNREADABLE, "not a regular file")
             if facts.st_size > config.max_bytes:
                 words = f"{facts.st_size} bytes, limit {config.max_bytes}"
                 raise Refused(Reason.TOO_LARGE, words)
@@ -214,17 +211,8 @@ def _local(path: Path, config: FetchConfig) -> LocalSource:
                 size += len(block)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise Refused(Reason.NOT_FOUND, "no such file") from error
-    except IsADirectoryError as error:
-        raise Refused(Reason.UNREADABLE, "a folder, not a file") from error
     except PermissionError as error:
         raise Refused(Reason.ACCESS_DENIED, "permission denied") from error
-    except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise
-        raise Refused(Reason.UNREADABLE, "a loop of symbolic links") from error
+    except NotRegularError as error:
+        raise Refused(Reason.UNREADABLE, str(error)) from error
     return LocalSource(path, digest.hexdigest(), size, temporary=False)
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    # Opening a named pipe would wait for a writer that never comes.
-    return os.open(path, flags | os.O_NONBLOCK)
