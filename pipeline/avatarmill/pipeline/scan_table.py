@@ -1,7 +1,7 @@
 """Rows of scanned sources on disk, found by sha256 and read when they are asked for.
 
-A run of a million films of 20 s keeps 10 GB of signatures. In memory are the places of the rows,
-some 200 bytes a source, and the few row groups that were read last.
+A run of a million films of 20 s keeps 10 GB of signatures. In memory are the places of the rows
+and the few row groups that were read last.
 """
 
 from bisect import bisect_right
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from avatarmill.pipeline.likeness import Signature
+from avatarmill.pipeline.places import Places, digests
 from avatarmill.pipeline.shots import Scan
 from avatarmill.pipeline.source_table import SourceTable
 from avatarmill.pipeline.types import Probe, Reason, Reject, Shot, Source
@@ -29,6 +30,8 @@ Found = Scan | Reject
 GROUP_ROWS = 64
 """Rows read at once for the sake of one: half a megabyte of signatures of short films."""
 _GROUPS_HELD = 16
+_ROW_BITS = 40
+"""A place is the number of a file, then so many bits for the row in it."""
 _WORDS = ("reason", "evidence", "stage")
 
 _TYPES = {"float": pa.float64(), "int": pa.int64(), "str": pa.string(), "bool": pa.bool_()}
@@ -70,7 +73,7 @@ class ScanTable(Mapping[str, Found]):
     def __init__(self) -> None:
         self._files: list[Path] = []
         self._layouts: dict[int, tuple[list[int], pq.FileMetaData]] = {}
-        self._places: dict[bytes, tuple[int, int]] = {}
+        self._places = Places()
         self._held: OrderedDict[tuple[int, int], pa.Table] = OrderedDict()
         self._known = [KNOWN.empty_table()]
         self.refused: dict[str, tuple[int, int, Reject]] = {}
@@ -86,10 +89,9 @@ class ScanTable(Mapping[str, Found]):
         made = pc.equal(names["fingerprint"], fingerprint).combine_chunks()
         self._known.append(names.filter(made).select(KNOWN.names).cast(KNOWN))
         fetched = pc.and_(made, pc.not_equal(names["sha256"], ""))
-        mine = np.asarray(fetched).tolist()
-        for row, sha256 in enumerate(_texts(names["sha256"].combine_chunks())):
-            if mine[row]:
-                self._places[bytes.fromhex(sha256)] = number, row
+        rows = np.flatnonzero(np.asarray(fetched))
+        mine = digests(names["sha256"].filter(fetched).combine_chunks())
+        self._places.add(mine, number << _ROW_BITS | rows)
         for found in names.filter(pc.and_(made, pc.invert(fetched))).to_pylist():
             reject = Reject(*(found[word] for word in _WORDS))
             self.refused[found["uri"]] = found["size_bytes"], found["modified_ns"], reject
@@ -108,7 +110,11 @@ class ScanTable(Mapping[str, Found]):
 
     def __getitem__(self, sha256: str) -> Found:
         """The scan of a source, or why it was rejected. Raises KeyError."""
-        number, row = self._places[bytes.fromhex(sha256)]
+        # What could not be fetched has none.
+        place = int(self._places.find(digests(pa.array([sha256])))[0]) if sha256 else -1
+        if place < 0:
+            raise KeyError(sha256)
+        number, row = place >> _ROW_BITS, place & (1 << _ROW_BITS) - 1
         starts, footer = self._layout(number)
         group = bisect_right(starts, row) - 1
         table = self._group(number, group, footer)
@@ -118,15 +124,21 @@ class ScanTable(Mapping[str, Found]):
         return len(self._places)
 
     def __iter__(self) -> Iterator[str]:
-        return (sha256.hex() for sha256 in self._places)
+        return iter(self._places)
 
     def __contains__(self, sha256: object) -> bool:
-        return isinstance(sha256, str) and bytes.fromhex(sha256) in self._places
+        return (
+            isinstance(sha256, str)
+            and sha256 != ""
+            and bool(self._places.find(digests(pa.array([sha256])))[0] >= 0)
+        )
 
     def has(self, sources: SourceTable) -> NDArray[np.bool_]:
         """Which of the sources were scanned."""
-        texts = _texts(sources.column("sha256"))
-        found = np.fromiter((bool(s) and s in self for s in texts), bool, len(sources))
+        texts = sources.column("sha256")
+        named = pc.not_equal(texts, "")
+        found = np.array(named)
+        found[found] = self._places.find(digests(texts.filter(named))) >= 0
         if self.refused:
             maybe = pc.is_in(sources.column("uri"), value_set=pa.array(list(self.refused)))
             for row in np.flatnonzero(np.asarray(maybe) & ~found).tolist():
@@ -209,12 +221,6 @@ def is_written(path: Path, sources: SourceTable, fingerprint: str) -> bool:
         return False
     same = pc.all(pc.equal(have["fingerprint"], fingerprint)).as_py() is not False
     return same and have.select(KNOWN.names).equals(sources.table.select(KNOWN.names).cast(KNOWN))
-
-
-def _texts(column: pa.Array) -> Iterator[str]:
-    """The values of a text column, a few at a time."""
-    for start in range(0, len(column), GROUP_ROWS):
-        yield from column.slice(start, GROUP_ROWS).to_pylist()
 
 
 def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
