@@ -50,6 +50,8 @@ class Job:
     workers: int = 1
     options: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
+    place: str = ""
+    """Where the run goes if not to `out`: a URL."""
     process: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -59,8 +61,8 @@ class Job:
 
     def command(self) -> list[str]:
         """The command line."""
-        options = ["--videos", str(self.videos), "--out", str(self.out), "--group-size", "1"]
-        options += ["--workers.cpu", str(self.workers), *self.options]
+        options = ["--videos", str(self.videos), "--out", self.place or str(self.out)]
+        options += ["--group-size", "1", "--workers.cpu", str(self.workers), *self.options]
         return [sys.executable, "-P", "-m", "avatarmill.cli.main", "curate", *options]
 
     def start(self) -> None:
@@ -156,3 +158,9 @@ def undisturbed(
 def new_job(actors: Path, tmp_path: Path) -> Callable[[int], Job]:
     """A job over the actors with so many workers, not started."""
     return lambda workers: Job(actors, tmp_path / "run", workers)
+
+
+@pytest.fixture
+def job_type() -> type[Job]:
+    """For jobs over other sources."""
+    return Job

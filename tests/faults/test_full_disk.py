@@ -47,12 +47,13 @@ def test_a_full_disk_stops_the_job_and_nothing_is_lost(
     kilobytes = sum(map(len, expected.values())) * 6 // 10 >> 10
     codes, copy = tmp_path / "codes", tmp_path / "copy"
     env = {"OUT": job.out, "SIZE": kilobytes, "CODES": codes, "COPY": copy}
-    subprocess.run(
-        [*own_mounts, "sh", "-c", SCRIPT, "sh", *job.command()],
-        env={**os.environ, **{name: str(value) for name, value in env.items()}},
-        stderr=(tmp_path / "run.log").open("wb"),
-        timeout=500,
-    )
+    with (tmp_path / "run.log").open("wb") as errors:
+        subprocess.run(
+            [*own_mounts, "sh", "-c", SCRIPT, "sh", *job.command()],
+            env={**os.environ, **{name: str(value) for name, value in env.items()}},
+            stderr=errors,
+            timeout=500,
+        )
     log = (tmp_path / "run.log").read_text()
     assert codes.read_text().split() == ["1", "0"], log
     assert "free some space and run the same command again" in log

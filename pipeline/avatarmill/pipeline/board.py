@@ -10,13 +10,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 REPORT_SECONDS = 2.0
 SILENT_SECONDS = 15.0
 """A worker that has not reported for so long is gone."""
+LEAVE_SECONDS = 10.0
+"""Workers without work get so long to put away what they hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,9 @@ class _Lines:
     def put(self, line: dict[str, Any]) -> None:
         self._lines[line["node"], line["pid"]] = time.monotonic(), line
 
+    def leave(self, node: str, pid: int) -> None:
+        self._lines.pop((node, pid), None)
+
     def lines(self) -> list[dict[str, Any]]:
         now = time.monotonic()
         self._lines = {k: v for k, v in self._lines.items() if now - v[0] < SILENT_SECONDS}
@@ -85,6 +90,19 @@ class Board:
         """Sends a line; nobody waits for it to arrive."""
         self._actor.put.remote(asdict(report))
 
+    def leave(self, node: str, pid: int) -> None:
+        """The worker has put away what it held; returns when the board knows."""
+        import ray
+
+        with suppress(ray.exceptions.RayError, TimeoutError):
+            ray.get(self._actor.leave.remote(node, pid), timeout=5.0)
+
+    def wait_until_left(self) -> None:
+        """Returns when all workers have left; those that died are not waited for much longer."""
+        end = time.monotonic() + LEAVE_SECONDS
+        while self.reports() and time.monotonic() < end:
+            time.sleep(0.1)
+
     def reports(self, timeout_seconds: float = 1.0) -> list[Report]:
         """The latest line of every worker that still reports; none when the board is silent."""
         import ray
@@ -103,6 +121,7 @@ class Desk:
     def __init__(self, board: Board | None) -> None:
         self._board = board
         self._stage, self._uri, self._since, self._done = "", "", time.monotonic(), 0
+        self._left = threading.Event()
         if board is not None:
             threading.Thread(target=self._report, daemon=True).start()
 
@@ -119,10 +138,16 @@ class Desk:
         """The worker is at `stage` of `uri` from now on."""
         self._stage, self._uri, self._since = stage, uri, time.monotonic()
 
+    def close(self) -> None:
+        """No more lines; the worker is off the board."""
+        self._left.set()
+        if self._board is not None:
+            self._board.leave(socket.gethostname(), os.getpid())
+
     def _report(self) -> None:
         assert self._board is not None
         node, pid = socket.gethostname(), os.getpid()
-        while True:
+        while not self._left.is_set():
             waited = time.monotonic() - self._since
             self._board.put(Report(node, pid, self._stage, self._uri, waited, self._done))
-            time.sleep(REPORT_SECONDS)
+            self._left.wait(REPORT_SECONDS)

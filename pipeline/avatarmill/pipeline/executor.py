@@ -85,8 +85,17 @@ class _Worker:
     """The stages of a pool inside a Ray actor. Rows carry one of our own `Work` records."""
 
     def __init__(self, stages: Sequence[StageSpec], board: Board | None) -> None:
-        self._stages = [(spec.name, spec.build()) for spec in stages]
+        self._stages: list[tuple[str, Stage]] = []
         self._desk = Desk(board)
+        for spec in stages:
+            self._stages.append((spec.name, spec.build()))
+
+    def __del__(self) -> None:
+        # Ray Data has no other word for a worker that has no more work. One that is killed leaves
+        # its children to their deadline and its fetched file to the next worker on the machine.
+        for _, stage in self._stages:
+            stage.close()
+        self._desk.close()
 
     def __call__(self, row: dict[str, Work]) -> list[dict[str, Work]]:
         work = row["work"]

@@ -25,6 +25,8 @@ def on_workers(
     for work in run_on_ray(works, pools, watch.board):
         watch.progress.part(work)
         yield work
+    # Or the end of the driver kills them before they have deleted what they fetched.
+    watch.board.wait_until_left()
 
 
 def scanned_parts(source: Source, scans: Scans) -> list[Work]:

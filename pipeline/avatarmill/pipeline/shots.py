@@ -80,7 +80,7 @@ def scan(
     except ChildFailure as failure:
         return failure.reject("shots")
     pts = np.asarray(reply.arrays["pts_seconds"], np.float64)
-    broken = _broken(pts, reply.values, probe, config)
+    broken = broken_file(pts, reply.values, probe, config.missing_seconds)
     if broken is not None:
         return broken
     shots = spans(pts, reply.arrays["transitions"], probe.fps, config.longest_seconds)
@@ -101,10 +101,16 @@ def find_shots(
     return found if isinstance(found, Reject) else list(found.shots)
 
 
-def _broken(
-    pts: NDArray[np.float64], counts: dict[str, object], probe: Probe, config: ShotConfig
+def broken_file(
+    pts: NDArray[np.float64], counts: dict[str, object], probe: Probe, missing_seconds: float
 ) -> Reject | None:
-    """The verdict on the file: None when all that was declared has decoded cleanly."""
+    """The verdict on the file: None when all that was declared has decoded cleanly.
+
+    Args:
+        pts: [F] times of the frames that decoded, seconds.
+        counts: of the child's `strict_frames`.
+        missing_seconds: see `ShotConfig`.
+    """
     expected, discarded = int(str(counts["expected"])), int(str(counts["discarded"]))
     corrupt, error = int(str(counts["corrupt"])), str(counts["error"])
     decoded = f"{len(pts)} frames decode of {expected or 'an unknown number'} declared"
@@ -119,7 +125,7 @@ def _broken(
     if len(pts) + discarded < expected:
         return Reject(Reason.TRUNCATED, f"{decoded}, {discarded} outside the edit list", "shots")
     end = float(pts.max() - pts.min()) + 1 / (probe.fps or 25)
-    if not expected and end < probe.duration_seconds - config.missing_seconds:
+    if not expected and end < probe.duration_seconds - missing_seconds:
         declared = f"{probe.duration_seconds:.2f} s declared"
         return Reject(Reason.TRUNCATED, f"{end:.2f} s decode of {declared}", "shots")
     return None

@@ -123,8 +123,12 @@ def spawn(
     stdin: int,
     stderr: IO[bytes],
     env: Mapping[str, str] | None = None,
+    inherit: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
-    """Starts a process in a session of its own with its address space limited; stdout is a pipe."""
+    """Starts a process in a session of its own with its address space limited; stdout is a pipe.
+
+    It has the descriptors of `inherit` under the same numbers, and no other of this process.
+    """
     process = subprocess.Popen(
         list(command),
         stdin=stdin,
@@ -132,6 +136,7 @@ def spawn(
         stderr=stderr,
         env={**os.environ, **(env or {})},
         start_new_session=True,
+        pass_fds=inherit,
         bufsize=0,
     )
     limit = memory_limit_bytes + ADDRESS_SPACE_HEADROOM
@@ -177,11 +182,13 @@ class Child:
         memory_limit_bytes: int,
         env: Mapping[str, str] | None = None,
         start_seconds: float = 120.0,
+        inherit: Sequence[int] = (),
     ) -> None:
         self._command = tuple(command)
         self._memory_limit = memory_limit_bytes
         self._env = dict(env or {})
         self._start_seconds = start_seconds
+        self._inherit = tuple(inherit)
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr: IO[bytes] | None = None
 
@@ -233,6 +240,7 @@ class Child:
             stdin=subprocess.PIPE,
             stderr=self._stderr,
             env=self._env,
+            inherit=self._inherit,
         )
         watch = Watch(self._process.pid, self._start_seconds, self._memory_limit)
         try:

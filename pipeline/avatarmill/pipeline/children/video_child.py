@@ -36,7 +36,7 @@ def probe(request: Message) -> Message:
                 return Message({"no_video": container.format.name})
             return Message(_facts(container, container.streams.video[0]))
     except av.error.FFmpegError as error:
-        return Message({"error": _text(error)})
+        return Message({"error": error_text(error)})
 
 
 def scan(request: Message) -> Message:
@@ -48,8 +48,7 @@ def scan(request: Message) -> Message:
     clean), and `strip` [n, 16, 16] uint8 with `strip_rate`, pictures a second (`strip.py`).
     """
     pts: list[float] = []
-    counts: dict[str, Any] = dict.fromkeys(("expected", "discarded", "corrupt", "interlaced"), 0)
-    counts["error"] = ""
+    counts = new_counts()
     detector = TransitionDetector(
         float(request.values["fps"]),
         strength=float(request.values["unlikeness"]),
@@ -57,11 +56,38 @@ def scan(request: Message) -> Message:
     )
     strip = Strip()
     try:
+        for frame in strict_frames(request, counts, _THREADS):
+            pts.append(float(frame.time))
+            small = _small(frame)
+            detector.push(small)
+            strip.push(small, float(frame.time), frame.rotation)
+    except av.error.FFmpegError as error:
+        counts["error"] = errorerror_text(error)
+    pictures, counts["strip_rate"] = strip.pictures()
+    arrays = {"pts_seconds": np.array(pts), "transitions": detector.transitions()}
+    return Message(counts, {**arrays, "strip": pictures})
+
+
+def new_counts() -> dict[str, Any]:
+    """What `strict_frames` counts, before the first frame."""
+    names = ("expected", "discarded", "corrupt", "interlaced")
+    return {**dict.fromkeys(names, 0), "error": ""}
+
+
+def strict_frames(
+    request: Message, counts: dict[str, Any], threads: int
+) -> Iterator[VideoFrame]:
+    """Every frame of the first video stream in order, decoded by `threads` threads.
+
+    Ends at the first error, whose text is then in `counts`. The file is sound only if
+    `shots.broken_file` finds nothing wrong with the counts at the end.
+    """
+    try:
         with _open(request) as container:
             stream = container.streams.video[0]
             # A concealed error is an error: no frame of a broken file may pass as good.
             stream.codec_context.options = {**_limits(request), "err_detect": "explode"}
-            stream.codec_context.thread_count = _THREADS
+            stream.codec_context.thread_count = threads
             counts["expected"] = _expected_frames(stream)
             for packet in container.demux(stream):
                 counts["discarded"] += packet.is_discard
@@ -69,15 +95,9 @@ def scan(request: Message) -> Message:
                 for frame in packet.decode():
                     counts["corrupt"] += frame.is_corrupt
                     counts["interlaced"] += frame.interlaced_frame
-                    pts.append(float(frame.time))
-                    small = _small(frame)
-                    detector.push(small)
-                    strip.push(small, float(frame.time), frame.rotation)
+                    yield frame
     except av.error.FFmpegError as error:
-        counts["error"] = _text(error)
-    pictures, counts["strip_rate"] = strip.pictures()
-    arrays = {"pts_seconds": np.array(pts), "transitions": detector.transitions()}
-    return Message(counts, {**arrays, "strip": pictures})
+        counts["error"] = error_text(error)
 
 
 @contextlib.contextmanager
@@ -162,7 +182,7 @@ def _small(frame: VideoFrame) -> Any:
     return frame.to_ndarray(width=width, height=height, format="bgr24", interpolation="AREA")
 
 
-def _text(error: av.error.FFmpegError) -> str:
+def error_text(error: av.error.FFmpegError) -> str:
     return f"{type(error).__name__}: {error.strerror}"
 
 
