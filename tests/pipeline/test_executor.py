@@ -3,8 +3,9 @@
 import errno
 import os
 import signal
-import time
 from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -88,8 +89,32 @@ def test_a_plain_loop() -> None:
 def test_on_ray(pools: list[StagePool]) -> None:
     board = Board()
     assert outcomes(run_on_ray(WORKS, pools, board)) == EXPECTED
-    time.sleep(0.1)
-    assert {report.stage for report in board.reports()} <= {""}, "everybody is done"
+    board.wait_until_left()
+    assert board.reports() == [], "everybody has put away what they held"
+
+
+class Holds:
+    """Has a file for as long as it may be asked for something."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / str(os.getpid())
+
+    def __call__(self, source: Source, content: Content) -> Sequence[Content]:
+        self._file.touch()
+        return [Outcome()]
+
+    def close(self) -> None:
+        self._file.unlink(missing_ok=True)
+
+
+@pytest.mark.usefixtures("ray")
+def test_workers_without_work_close_their_stages(tmp_path: Path) -> None:
+    """Or the last films of a job would stay on the disks of its machines."""
+    pools = [StagePool((StageSpec("holds", partial(Holds, tmp_path)),), Pool("holds", 2, 0.25))]
+    board = Board()
+    assert len(list(run_on_ray(WORKS, pools, board))) == 2
+    board.wait_until_left()
+    assert not list(tmp_path.iterdir())
 
 
 class Die:
