@@ -40,9 +40,7 @@ class Fitter:
             python_module("avatarmill.pipeline.children.fit_child"),
             memory_limit_bytes=self._limits.memory_limit_bytes,
             # Numba and BLAS on one thread: the sums keep their order, and cores are not shared.
-            env=dict.fromkeys(
-                ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
-            ),
+            env=dict.fromkeys(_THREADS, "1"),
         )
 
     def fit(
