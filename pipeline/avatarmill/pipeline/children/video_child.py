@@ -62,7 +62,7 @@ def scan(request: Message) -> Message:
             detector.push(small)
             strip.push(small, float(frame.time), frame.rotation)
     except av.error.FFmpegError as error:
-        counts["error"] = errorerror_text(error)
+        counts["error"] = error_text(error)
     pictures, counts["strip_rate"] = strip.pictures()
     arrays = {"pts_seconds": np.array(pts), "transitions": detector.transitions()}
     return Message(counts, {**arrays, "strip": pictures})
@@ -74,9 +74,7 @@ def new_counts() -> dict[str, Any]:
     return {**dict.fromkeys(names, 0), "error": ""}
 
 
-def strict_frames(
-    request: Message, counts: dict[str, Any], threads: int
-) -> Iterator[VideoFrame]:
+def strict_frames(request: Message, counts: dict[str, Any], threads: int) -> Iterator[VideoFrame]:
     """Every frame of the first video stream in order, decoded by `threads` threads.
 
     Ends at the first error, whose text is then in `counts`. The file is sound only if
