@@ -214,7 +214,7 @@ def test_faults_of_a_server_leave_no_trace_in_the_shards(
     places = [f"reset/{first.name}", f"busy/{second.name}", f"slow/{third.name}", "short/cut.mp4"]
     urls = [server.url(f"/{place}") for place in [*places, "short/twin.mp4", *lasting]]
     # Of the machine itself, but not of the network that is allowed.
-    urls.append(server.url(f"/reset/{first.name}").replace("127.0.0.1", "127.0.0.2"))
+    urls.append(server.url("/inside/e.mp4").replace("127.0.0.1", "127.0.0.2"))
     limits = ["--fetch.deadline-seconds", "20", "--fetch.stall-seconds", "2"]
 
     def job_on(name: str) -> Any:

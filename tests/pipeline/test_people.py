@@ -209,7 +209,11 @@ def test_config_mistakes_name_the_field() -> None:
         PeopleConfig(min_frames=1)
 
 
-def test_mediapipe_finds_nobody_in_noise_and_repeats_itself() -> None:
+def test_mediapipe_finds_nobody_in_noise_and_repeats_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # As a notebook has it, in whose kernel a job may be started.
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     images = np.random.default_rng(0).integers(0, 255, (6, 128, 128, 3), np.uint8)
     frames = Frames(images, np.arange(6) / 10)
     with people_child(PeopleConfig()) as child:

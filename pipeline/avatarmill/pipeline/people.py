@@ -59,7 +59,11 @@ def people_child(config: PeopleConfig) -> Child:
             "avatarmill.pipeline.children.mediapipe_child", mediapipe_python(config.python)
         ),
         memory_limit_bytes=config.memory_limit_bytes,
-        env={"OMP_NUM_THREADS": "1", "GLOG_minloglevel": "2", "MEDIAPIPE_DISABLE_GPU": "1"},
+        env={
+            **{"OMP_NUM_THREADS": "1", "GLOG_minloglevel": "2", "MEDIAPIPE_DISABLE_GPU": "1"},
+            # MediaPipe imports pyplot, which stops at the backend a notebook names.
+            "MPLBACKEND": "agg",
+        },
     )
 
 
