@@ -35,6 +35,9 @@ COMMANDS: dict[str, Command] = {
         "avatarmill.synth.job", "SynthConfig", "a seed -> videos of rendered actors, with truth"
     ),
     "curate": Command("avatarmill.pipeline.job", "CurateConfig", "videos -> clip shards"),
+    "cut": Command(
+        "avatarmill.pipeline.cut", "CutConfig", "videos -> shards of their shots as video files"
+    ),
     "plan": Command(
         "avatarmill.cli.plan", "PlanConfig", "what a curate command would make, redo and cost"
     ),

@@ -19,7 +19,7 @@ MAX_NAME = 100
 """Longest member name of a ustar header without a prefix field."""
 
 KEY_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-MEMBER_PATTERN = re.compile(r"(?:[a-z0-9_]+\.)?(?:jpg|png|npy|json)")
+MEMBER_PATTERN = re.compile(r"(?:[a-z0-9_]+\.)?(?:jpg|png|npy|json|mp4)")
 
 Members = dict[str, bytes]
 """Member name without the key (`latent.npy`, `json`) to its bytes."""
@@ -102,9 +102,9 @@ def check_key(key: str) -> None:
 
 
 def check_member(name: str) -> None:
-    """Raise ShardError unless `name` is `NAME.EXT` or `EXT` with jpg, png, npy or json."""
+    """Raise ShardError unless `name` is `NAME.EXT` or `EXT` with jpg, png, npy, json or mp4."""
     if not MEMBER_PATTERN.fullmatch(name):
-        raise ShardError(f"member {name!r} is refused: NAME.jpg, .png, .npy or .json only")
+        raise ShardError(f"member {name!r} is refused: NAME.jpg, .png, .npy, .json or .mp4 only")
 
 
 def _header(name: str, size: int) -> bytes:

@@ -102,7 +102,7 @@ def decode(path: str, probe: Probe, shot: Shot, config: DecodeConfig) -> Frames 
     most = 2 * expected + 8
     if expected * width * height * 3 > config.max_frames_bytes:
         size = f"{expected} frames of {width}x{height}, limit {config.max_frames_bytes} bytes"
-        return _at(Reject(Reason.TOO_LARGE, size, "decode"), shot)
+        return at_shot(Reject(Reason.TOO_LARGE, size, "decode"), shot)
     token = f"showinfo@{secrets.token_hex(8)}"
     try:
         with open_regular(path) as source:
@@ -115,15 +115,15 @@ def decode(path: str, probe: Probe, shot: Shot, config: DecodeConfig) -> Frames 
                 stdin=source.fileno(),
             )
     except ChildFailure as failure:
-        return _at(failure.reject("decode"), shot)
+        return at_shot(failure.reject("decode"), shot)
     except NotRegularError as error:
-        return _at(Reject(Reason.FORBIDDEN_FORMAT, str(error), "decode"), shot)
+        return at_shot(Reject(Reason.FORBIDDEN_FORMAT, str(error), "decode"), shot)
     frames = _frames(result, width, height, token)
     if isinstance(frames, Reject):
-        return _at(frames, shot)
+        return at_shot(frames, shot)
     if len(frames.images) < config.min_frames:
         found = f"{len(frames.images)} frames in {seconds:.2f} s, at least {config.min_frames}"
-        return _at(Reject(Reason.TOO_SHORT, found, "decode"), shot)
+        return at_shot(Reject(Reason.TOO_SHORT, found, "decode"), shot)
     return frames
 
 
@@ -167,9 +167,27 @@ def decode_command(
 ) -> list[str]:
     """ffmpeg's command line, raw RGB to standard output.
 
+    `showinfo` is the instance name of the filter that prints frame times, a secret of this run, so
+    that nothing in the file can pretend to be such a line.
+    """
+    stream = shot_stream(probe, shot, config, size).filter(showinfo, checksum=0)
+    output = ffmpeg.output(
+        stream, "pipe:", format="rawvideo", pix_fmt="rgb24", fps_mode="passthrough", an=None
+    )
+    return compiled(output)
+
+
+def compiled(output: Any) -> list[str]:
+    """The command line of an ffmpeg output, with the options that every run of ours has."""
+    command: list[str] = output.global_args(*_GLOBAL).compile(cmd=imageio_ffmpeg.get_ffmpeg_exe())
+    return command
+
+
+def shot_stream(probe: Probe, shot: Shot, config: DecodeConfig, size: tuple[int, int]) -> Any:
+    """The frames of a shot as a stream of ffmpeg-python: upright, at the rate, width and height.
+
     ffmpeg gets the file as its standard input and no protocol that opens anything else: it knows
-    no path. `showinfo` is the instance name of the filter that prints frame times, a secret of
-    this run, so that nothing in the file can pretend to be such a line.
+    no path.
     """
     frame = 1 / (probe.fps or 25)
     # A quarter of a frame early at both ends: the bounds are times of frames, and rounding to the
@@ -199,17 +217,11 @@ def decode_command(
             stream = stream.filter(name, *arguments)
     # More than half a frame of tolerance: the step is a whole number of frames nearest to the rate.
     step = 1 / config.fps - 0.6 * frame
-    stream = (
+    return (
         stream.filter("select", f"isnan(prev_selected_t)+gte(t-prev_selected_t,{step:.6f})")
         .filter("scale", *size, flags="area+accurate_rnd+full_chroma_int")
         .filter("setsar", 1)
-        .filter(showinfo, checksum=0)
     )
-    output = ffmpeg.output(
-        stream, "pipe:", format="rawvideo", pix_fmt="rgb24", fps_mode="passthrough", an=None
-    ).global_args(*_GLOBAL)
-    command: list[str] = output.compile(cmd=imageio_ffmpeg.get_ffmpeg_exe())
-    return command
 
 
 _UPRIGHT: dict[int, tuple[tuple[str, tuple[str, ...]], ...]] = {
@@ -233,20 +245,28 @@ def _seek_slack(probe: Probe) -> float:
 
 def _frames(result: CommandResult, width: int, height: int, showinfo: str) -> Frames | Reject:
     """Pairs the raw frames with the times that `showinfo` printed."""
-    error = _ERROR.search(result.stderr)
-    if result.status != 0 or error is not None:
-        text = error.group(1) if error else f"ffmpeg ended with status {result.status}"
-        return Reject(Reason.TRUNCATED, text[:300], "decode")
+    error = error_of(result)
+    if error:
+        return Reject(Reason.TRUNCATED, error, "decode")
     count, rest = divmod(result.output.size, width * height * 3)
-    pts = _times(result.stderr, showinfo)
+    pts = frame_times(result.stderr, showinfo)
     if rest or count != len(pts):
         evidence = f"{count} frames and {rest} bytes for {len(pts)} frame times"
         return Reject(Reason.TRUNCATED, evidence, "decode")
     return Frames(result.output.reshape(count, height, width, 3), pts)
 
 
-def _times(stderr: str, showinfo: str) -> NDArray[np.float64]:
-    """Exact times in seconds; showinfo's own `pts_time` is rounded to six digits."""
+def error_of(result: CommandResult) -> str:
+    """What ffmpeg said of its first error; empty for a clean run."""
+    error = _ERROR.search(result.stderr)
+    if error is not None:
+        return error.group(1)[:300]
+    return f"ffmpeg ended with status {result.status}" if result.status else ""
+
+
+def frame_times(stderr: str, showinfo: str) -> NDArray[np.float64]:
+    """Exact times in seconds that the filter instance `showinfo` printed; its own `pts_time` is
+    rounded to six digits."""
     line = rf"^\[{re.escape(showinfo)} @ [^\]]*\] \[info\] "
     base = re.search(line + r"config in time_base: (\d+)/(\d+)", stderr, re.M)
     if base is None:
@@ -256,7 +276,8 @@ def _times(stderr: str, showinfo: str) -> NDArray[np.float64]:
     return np.array([float(int(pts) * tick) for pts in found], np.float64)
 
 
-def _at(reject: Reject, shot: Shot) -> Reject:
+def at_shot(reject: Reject, shot: Shot) -> Reject:
+    """The reject as that of one shot."""
     return replace(
         reject,
         start_seconds=shot.start_seconds,

@@ -1,6 +1,7 @@
 """One strict pass over a file: every frame decodes or the file is rejected; cuts on the way."""
 
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,18 @@ class ShotConfig:
                 f"ShotConfig needs 0 < shortest_seconds < longest_seconds, got "
                 f"{self.shortest_seconds} and {self.longest_seconds}"
             )
+
+
+class ScanSettings(Protocol):
+    """What decides a scan: part of the configuration of every job that begins with one."""
+
+    @property
+    def probe(self) -> ProbeConfig:
+        """Limits of a file."""
+
+    @property
+    def shots(self) -> ShotConfig:
+        """Where to cut."""
 
 
 @dataclass(frozen=True, slots=True)

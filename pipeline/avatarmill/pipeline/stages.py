@@ -23,7 +23,7 @@ from avatarmill.pipeline.memory import Memory, MemoryConfig, measured_track
 from avatarmill.pipeline.people import PeopleConfig, find_people, people_child, whole_body_child
 from avatarmill.pipeline.probe import ProbeConfig, probe, video_child
 from avatarmill.pipeline.select import SelectConfig, choose
-from avatarmill.pipeline.shots import ShotConfig, scan
+from avatarmill.pipeline.shots import ScanSettings, ShotConfig, scan
 from avatarmill.pipeline.spool import Spool
 from avatarmill.pipeline.types import Bytes, Fit, Frames, Reject, Selection, Source, Track
 from avatarmill.pipeline.work import (
@@ -110,7 +110,7 @@ class ScanStage:
     """A file to its shots and signature. Opens containers in a supervised child."""
 
     def __init__(
-        self, config: StageConfig, fetch: FetchConfig, hidden: frozenset[str] = frozenset()
+        self, config: ScanSettings, fetch: FetchConfig, hidden: frozenset[str] = frozenset()
     ) -> None:
         """`hidden` are the sha256 of sources that were forgotten."""
         self._config = config
