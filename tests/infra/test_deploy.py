@@ -32,7 +32,7 @@ def deploy(kind: Kind, **changes: Any) -> DeployConfig:
         "out": Path("unused"),
         "videos": AWKWARD,
         "run": "/data/run",
-        "options": "--workers 4",
+        "options": "--workers.cpu 4",
         "nodes": NodeConfig(count=2, cpus=8, memory_gb=32, gpus=1),
         "machines": TWO_MACHINES,
     }

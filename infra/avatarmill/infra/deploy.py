@@ -96,7 +96,7 @@ class DeployConfig:
     run: str
     """The job's run folder, as the nodes see it."""
     options: str = ""
-    """More options of `avatarmill curate`, as one would type them: --options="--workers 4"."""
+    """More options of `avatarmill curate`, as one would type them: --options="--workers.cpu 4"."""
     name: str = "avatarmill"
     environments: str = "/opt/avatarmill"
     """Folder of the two environments, .venv and .venv-mediapipe, on every node."""

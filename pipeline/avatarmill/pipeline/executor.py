@@ -136,7 +136,7 @@ def run_on_ray(
             memory=pool.pool.memory_bytes or None,
             # One part in a worker's hands and one at its door: what waits, waits in the input.
             compute=ray.data.ActorPoolStrategy(
-                size=pool.pool.workers, max_tasks_in_flight_per_actor=2
+                size=min(pool.pool.workers, len(works)), max_tasks_in_flight_per_actor=2
             ),
         )
     for row in dataset.iter_rows():
