@@ -10,13 +10,16 @@ ARGS ?=
 # Test files run beside each other in so many processes.
 TEST_PROCESSES ?= 2
 
+# What bench-peers compares with, each in an environment of its own.
+PEERS := ray pyav video2dataset
+
 PIP := -m pip --disable-pip-version-check install --quiet
 # No CUDA operators are compiled ahead of time: sam2 and deepspeed run without them.
 export SAM2_BUILD_CUDA := 0
 export DS_BUILD_OPS := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-faults check format demo weights train-lifter train-captions bench-raster bench-body bench-synth bench-tokenizer bench-curation bench-job bench-prompts clean
+.PHONY: help setup test test-faults check format demo weights train-lifter train-captions bench-raster bench-body bench-synth bench-tokenizer bench-curation bench-job bench-peers bench-prompts clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +74,9 @@ bench-curation: setup  ## every stage of curation against rendered truth (15 min
 bench-job: setup  ## the job against a plain loop, its memory, lists of a million rows (15 minutes)
 	.venv/bin/python benchmarks/job.py
 
+bench-peers: setup $(PEERS:%=.venv-peer-%/.stamp)  ## frames, clips and broken files against other tools (10 minutes)
+	.venv/bin/python benchmarks/peers.py
+
 bench-prompts: setup  ## colours asked of the shipped diffusion model, and found
 	.venv/bin/python benchmarks/prompts.py
 
@@ -109,4 +115,11 @@ clean:  ## remove caches and out/, keep the environments
 	@echo "filling .venv-bake (anny then takes minutes to start for the first time)"
 	.venv-bake/bin/python $(PIP) torch==2.13.0
 	.venv-bake/bin/python $(PIP) -c constraints-bake.txt anny==0.6.2 scipy
+	@touch $@
+
+# The peers of bench-peers, exactly as listed: resolving video2dataset takes pip many minutes.
+.venv-peer-%/.stamp: constraints-peer-%.txt
+	@$(@D)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(@D)
+	@echo "filling $(@D)"
+	$(@D)/bin/python $(PIP) --no-deps -r $<
 	@touch $@

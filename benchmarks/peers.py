@@ -1,0 +1,280 @@
+"""Frames, clips and broken files against the tools that others use, in the same run on one input.
+
+Inputs are rendered people joined to films of three shots (or films of a folder, `--videos`). Every
+peer runs in an environment of its own, filled by `make bench-peers` from its constraints file.
+
+1. Frames: every frame of a folder as RGB uint8 in the process that takes its mean.
+   Ours is `read_frames`: two supervised children decode strictly into shared memory, this process
+   takes the means; its children start anew in every pass. Ray Data is `read_videos`, warm, with
+   the means taken by the driver or fused into the reading tasks, whichever is faster. PyAV is a
+   warm pool of two processes that decode and take means, with its default or with one thread for
+   colours, whichever is faster. Counts of frames must agree, means to 1.5 levels of 255: decord
+   and FFmpeg turn chroma to RGB in different ways.
+2. Clips: shots found, cut to the frame and put into tars with their metadata. Both sides decode
+   each film twice and encode every frame again at its size with libx264.
+   video2dataset is described in `peers_video2dataset.py`; ours is `avatarmill cut`, with its own
+   encoder settings and with video2dataset's. Ours also checks every frame, hashes the sources,
+   writes an index, a reject table and a ledger, and commits each shard. `clips_ratio` is of the
+   seconds over the fixed start of each side, measured on one short film; `wall` of whole commands.
+3. Broken files: six kinds beside good films. A good film counts as kept when all its frames arrive,
+   a broken one as caught when nothing of it is handed on as good. Ours is the worse of frames and
+   clips. Ray Data is asked twice: as it is, and told to skip errors (`max_errored_blocks=-1`).
+
+Ratios are seconds of the peer over ours: above 1 we are faster. Medians over interleaved rounds.
+"""
+
+import json
+import operator
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from peers_films import (
+    BROKEN_KINDS,
+    FPS,
+    SHOTS,
+    TAKE_SECONDS,
+    break_film,
+    given_takes,
+    join_films,
+    render_takes,
+)
+from peers_systems import (
+    Clips,
+    Films,
+    FrameSystem,
+    cut_ours,
+    cut_video2dataset,
+    psnr,
+    python_of,
+)
+
+from avatarmill.cli.console import say, table
+
+FRAME_FILMS, CLIP_FILMS, GOOD_FILMS, BROKEN_OF_A_KIND = 24, 8, 6, 2
+MEAN_TOLERANCE = 1.5
+PEER_ENCODER = ("--encode.preset", "medium", "--encode.crf", "23")
+TARGETS = {
+    "frames_ratio_ray": 1.0,
+    "frames_ratio_pyav": 0.9,
+    "clips_ratio_video2dataset": 1.0,
+    "good_kept": 1.0,
+    "broken_caught": 1.0,
+}
+
+Part = Literal["frames", "clips", "broken"]
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What to measure, on what."""
+
+    parts: tuple[Part, ...] = ("frames", "clips", "broken")
+    rounds: int = 3
+    """Of frames and of clips, systems taking turns."""
+    videos: Path | None = None
+    """Take films of this folder in place of rendered ones."""
+
+
+def main(config: Config) -> None:
+    """Prints a table of each part and, last, one JSON object."""
+    started = time.perf_counter()
+    figures: Figures = {}
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        takes = given_takes(config.videos, root) if config.videos else render_takes(root)
+        films = join_films(takes, root / "films", FRAME_FILMS)
+        if "frames" in config.parts:
+            figures |= frames(films, root, config.rounds)
+        if "clips" in config.parts:
+            figures |= clips(films[:CLIP_FILMS], takes[0], root, config.rounds)
+        if "broken" in config.parts:
+            figures |= broken(films, root)
+    figures["seconds"] = round(time.perf_counter() - started)
+    rows = [
+        [name, figures[name], f">= {limit:g}", "yes" if operator.ge(figures[name], limit) else "NO"]
+        for name, limit in TARGETS.items()
+        if name in figures
+    ]
+    table(["figure", "measured", "target", "met"], rows)
+    say(json.dumps(figures))
+
+
+def frames(films: list[Path], root: Path, rounds: int) -> Figures:
+    """Frames a second of every way to them."""
+    with (
+        FrameSystem("peers_ours.py", Path(sys.executable), root / "ours.log") as ours,
+        FrameSystem("peers_pyav.py", python_of("pyav"), root / "pyav.log") as pyav,
+        FrameSystem("peers_ray.py", python_of("ray"), root / "ray.log") as ray,
+    ):
+        ways: dict[str, Callable[[list[Path]], tuple[float, Films]]] = {
+            "ours": lambda paths: ours.frames(paths),
+            "pyav": lambda paths: pyav.frames(paths, threads=0),
+            "pyav_one_thread": lambda paths: pyav.frames(paths, threads=1),
+            "ray": lambda paths: ray.frames(paths, fused=False, max_errored_blocks=0),
+            "ray_fused": lambda paths: ray.frames(paths, fused=True, max_errored_blocks=0),
+        }
+        found = {name: way(films[:2])[1] for name, way in ways.items()}
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(rounds):
+            for name, way in ways.items():
+                spent, found[name] = way(films)
+                seconds[name].append(spent)
+    _check_agreement(found)
+    count = sum(frames for frames, _, _ in found["ours"].values())
+    middle = {name: statistics.median(spent) for name, spent in seconds.items()}
+    table(
+        ["every frame", "frames/s", "of rounds"],
+        [[n, round(count / s), _spread(count, seconds[n])] for n, s in middle.items()],
+    )
+    say()
+    return {
+        "frames_ratio_ray": _ratio(seconds, ("ray", "ray_fused")),
+        "frames_ratio_pyav": _ratio(seconds, ("pyav", "pyav_one_thread")),
+        **{f"frames_per_second_{name}": round(count / s, 1) for name, s in middle.items()},
+    }
+
+
+def _ratio(seconds: dict[str, list[float]], peers: tuple[str, ...]) -> float:
+    """Of the fastest of a peer's ways: median over rounds of its seconds over ours."""
+    ways = [[p / o for p, o in zip(seconds[n], seconds["ours"], strict=True)] for n in peers]
+    return round(min(statistics.median(way) for way in ways), 3)
+
+
+def _spread(count: int, seconds: list[float]) -> str:
+    return f"{count / max(seconds):.0f} to {count / min(seconds):.0f}"
+
+
+def _check_agreement(found: dict[str, Films]) -> None:
+    """Raises RuntimeError unless all have seen the same frames of the same films."""
+    for name, films in found.items():
+        for path, (count, mean, error) in found["ours"].items():
+            other_count, other_mean, other_error = films.get(path, (0, 0.0, "is missing"))
+            if count != other_count or abs(mean - other_mean) > MEAN_TOLERANCE or error:
+                raise RuntimeError(
+                    f"{Path(path).name}: ours has {count} frames of mean {mean:.2f} {error}, "
+                    f"{name} {other_count} of {other_mean:.2f} {other_error}"
+                )
+
+
+def clips(films: list[Path], short: Path, root: Path, rounds: int) -> Figures:
+    """Seconds from a folder to tars of clips."""
+    many, one = root / "many", root / "one"
+    for folder, paths in ((many, films), (one, [short])):
+        folder.mkdir()
+        for path in paths:
+            (folder / path.name).symlink_to(path)
+    ways: dict[str, Callable[[Path, Path], Clips]] = {
+        "ours": lambda videos, out: cut_ours(videos, out),
+        "ours_peers_encoder": lambda videos, out: cut_ours(videos, out, *PEER_ENCODER),
+        "video2dataset": cut_video2dataset,
+    }
+    starts = {}
+    for name in ("ours", "video2dataset"):
+        made = ways[name](one, root / f"one-{name}")
+        starts[name] = made.wall_seconds - made.busy_seconds
+    starts["ours_peers_encoder"] = starts["ours"]
+    made_by: dict[str, list[Clips]] = {name: [] for name in ways}
+    for number in range(rounds):
+        for name, way in ways.items():
+            out = root / f"many-{name}-{number}"
+            made_by[name].append(way(many, out))
+            shutil.rmtree(out)
+    rows, figures = [], {}
+    for name, runs in made_by.items():
+        wall = statistics.median(run.wall_seconds for run in runs)
+        quality = psnr(films[0], runs[0].videos[films[0].name])
+        sizes = (runs[0].num_clips, sum(runs[0].frames().values()))
+        megabytes = runs[0].num_bytes / 1e6
+        rows.append([name, *sizes, f"{wall:.1f}", f"{starts[name]:.1f}"])
+        rows[-1] += [f"{megabytes:.1f}", f"{quality:.2f}"]
+        figures |= {
+            f"clips_seconds_{name}": round(wall, 2),
+            f"clips_mb_{name}": round(megabytes, 2),
+        }
+        figures |= {f"clips_psnr_{name}": round(quality, 2), f"clips_{name}": sizes[0]}
+        figures[f"clips_startup_{name}"] = round(starts[name], 2)
+    header = ["shots, clips, tars", "clips", "frames", "seconds", "of it start", "MB", "PSNR dB"]
+    table(header, rows)
+    say()
+    return _clip_ratios(made_by, starts) | figures
+
+
+def _clip_ratios(made_by: dict[str, list[Clips]], starts: dict[str, float]) -> Figures:
+    walls = {name: [run.wall_seconds for run in runs] for name, runs in made_by.items()}
+    net = {name: [wall - starts[name] for wall in of] for name, of in walls.items()}
+
+    def ratio(seconds: dict[str, list[float]], ours: str) -> float:
+        pairs = zip(seconds["video2dataset"], seconds[ours], strict=True)
+        return round(statistics.median(peer / own for peer, own in pairs), 3)
+
+    return {
+        "clips_ratio_video2dataset": ratio(net, "ours"),
+        "clips_ratio_peers_encoder": ratio(net, "ours_peers_encoder"),
+        "clips_wall_ratio_video2dataset": ratio(walls, "ours"),
+        "clips_wall_ratio_peers_encoder": ratio(walls, "ours_peers_encoder"),
+    }
+
+
+def broken(films: list[Path], root: Path) -> Figures:
+    """Shares of good films kept and of broken ones caught."""
+    folder = root / "mixed"
+    folder.mkdir()
+    for number, film in enumerate(films[:GOOD_FILMS]):
+        shutil.copy(film, folder / f"good-{number}.mp4")
+    for number in range(BROKEN_OF_A_KIND):
+        for kind in BROKEN_KINDS:
+            film = films[GOOD_FILMS + number]
+            break_film(film, kind, folder / f"{kind}-{number}.mp4", seed=number)
+    paths = sorted(folder.iterdir())
+    with FrameSystem("peers_ours.py", Path(sys.executable), root / "ours.log") as system:
+        seen = {"ours frames": system.frames(paths)[1]}
+    with FrameSystem("peers_pyav.py", python_of("pyav"), root / "pyav.log") as system:
+        seen["pyav"] = system.frames(paths, threads=0)[1]
+    with FrameSystem("peers_ray.py", python_of("ray"), root / "ray.log") as system:
+        seen["ray"] = system.frames(paths, fused=False, max_errored_blocks=0)[1]
+        seen["ray skipping"] = system.frames(paths, fused=False, max_errored_blocks=-1)[1]
+    # What comes with an error is not used, in whatever way the error came.
+    counts = {
+        name: {Path(path).name: count for path, (count, _, error) in found.items() if not error}
+        for name, found in seen.items()
+    }
+    counts["ours clips"] = cut_ours(folder, root / "mixed-ours").frames()
+    counts["video2dataset"] = cut_video2dataset(folder, root / "mixed-v2d").frames()
+    return _verdicts(counts, [path.name for path in paths])
+
+
+def _verdicts(counts: dict[str, dict[str, int]], names: list[str]) -> Figures:
+    """Table and shares; `counts` has the frames that each system hands on as good, by film."""
+    whole = round(SHOTS * TAKE_SECONDS * FPS)
+    good = [name for name in names if name.startswith("good-")]
+    bad = [name for name in names if name not in good]
+    rows, kept, caught = [], {}, {}
+    for system, found in counts.items():
+        kept[system] = sum(found.get(name, 0) == whole for name in good) / len(good)
+        leaks = {name.rpartition("-")[0]: found[name] for name in bad if found.get(name)}
+        caught[system] = sum(not found.get(name) for name in bad) / len(bad)
+        words = ", ".join(f"{kind} ({frames} frames)" for kind, frames in leaks.items())
+        rows.append([system, f"{kept[system]:.3f}", f"{caught[system]:.3f}", words or "-"])
+    table(["broken files", "good kept", "broken caught", "handed on as good"], rows)
+    say()
+    own = ("ours frames", "ours clips")
+    peers = [system for system in counts if system not in own]
+    figures = {"good_kept": min(kept[s] for s in own), "broken_caught": min(caught[s] for s in own)}
+    for system in peers:
+        label = system.replace(" ", "_")
+        figures[f"good_kept_{label}"] = round(kept[system], 3)
+        figures[f"broken_caught_{label}"] = round(caught[system], 3)
+    return figures
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
