@@ -4,6 +4,8 @@ import json
 import os
 import re
 import socket
+import subprocess
+import sys
 import time
 import urllib.request
 from dataclasses import replace
@@ -149,3 +151,23 @@ def test_status_tells_running_stopped_and_finished(
     assert code == 0 and "finished after" in text
     assert main(["status", str(tmp_path / "nowhere")]) == 2
     assert "no status.json" in capsys.readouterr().err
+
+
+ENDS = """
+import os, sys
+from pathlib import Path
+from avatarmill.pipeline.watch import Watch, WatchConfig
+with Watch(Path(sys.argv[1]), WatchConfig()):
+    exec(sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [("pass", False), ("raise ValueError('x')", False), ("os._exit(1)", True)],
+)
+def test_a_driver_that_is_killed_has_last_words(tmp_path: Path, end: str, said: bool) -> None:
+    """As Ray ends it when its own processes die; a job that ends by itself says so itself."""
+    command = [sys.executable, "-P", "-c", ENDS, str(tmp_path), end]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ("the same command goes on from there" in done.stderr) is said, done.stderr

@@ -11,6 +11,7 @@ from typing import Self
 from tqdm import tqdm
 
 from avatarmill.pipeline.board import REPORT_SECONDS, Board
+from avatarmill.pipeline.last_words import LastWords
 from avatarmill.pipeline.metrics import NAME as METRICS_NAME
 from avatarmill.pipeline.metrics import Endpoint, exposition
 from avatarmill.pipeline.progress import Progress
@@ -56,6 +57,10 @@ class Watch:
         logging.getLogger("avatarmill").addHandler(self.log)
         self._bar = tqdm(total=0, unit="part", file=sys.stderr, disable=None, leave=False)
         self._thread.start()
+        self._last_words = LastWords(
+            f"avatarmill: the job on {self._out} ended without a word: its driver or all of Ray "
+            "was killed. What is committed is whole; the same command goes on from there"
+        )
         return self
 
     def __exit__(
@@ -74,6 +79,7 @@ class Watch:
         logging.getLogger("avatarmill").removeHandler(self.log)
         if self._endpoint is not None:
             self._endpoint.close()
+        self._last_words.withdraw()
 
     def _loop(self) -> None:
         while not self._over.wait(REPORT_SECONDS):
