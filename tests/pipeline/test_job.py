@@ -16,6 +16,8 @@ import imageio_ffmpeg
 import psutil
 import pytest
 
+from avatarmill.cli.forget import ForgetConfig
+from avatarmill.cli.forget import run as forget
 from avatarmill.pipeline.executor import run_here
 from avatarmill.pipeline.ingest import list_sources
 from avatarmill.pipeline.job import CurateConfig
@@ -23,7 +25,9 @@ from avatarmill.pipeline.scans import SOURCE_TABLE, finish_scans, keep_scans, lo
 from avatarmill.pipeline.stages import scan_stages
 from avatarmill.pipeline.types import Reason
 from avatarmill.pipeline.work import Work
+from avatarmill.records.clip import Clip
 from avatarmill.records.commit import list_commits, verify
+from avatarmill.records.forget import prove
 from avatarmill.records.index import read_rows, write_table
 from avatarmill.records.ledger import InputState
 from avatarmill.records.reader import clips_in
@@ -217,6 +221,46 @@ def test_another_choice_of_frames_decodes_and_detects_nothing(
         prints = clip.meta.fingerprints, before[key].meta.fingerprints
         assert {step for step in prints[0] if prints[0][step] != prints[1][step]} == {"clips"}
     assert verify(tmp_path / "clips") == []
+
+
+def test_a_forgotten_source_stays_away(videos: Path, run: Path, tmp_path: Path) -> None:
+    """From the same command, and from one that reads every file and makes every group again."""
+    shutil.copytree(run.parent, tmp_path, dirs_exist_ok=True)
+    clips, source = tmp_path / "clips", videos / "wild_000003.mp4"
+    (sha256,) = {clip.meta.source_sha256 for clip in clips_in(clips) if of(clip, source)}
+    gone = {commit.group for commit in list_commits(clips) if sha256 in str(commit.inputs)}
+    before = {path.name: path.read_bytes() for path in clips.glob("*.tar")}
+    assert forget(ForgetConfig((tmp_path,), str(source))) == 0
+    left = {name: data for name, data in before.items() if Path(name).stem not in gone}
+    assert {path.name: path.read_bytes() for path in clips.glob("*.tar")} == left != before
+
+    done = commit_times(clips)
+    assert curate(videos, tmp_path).wait() == 0
+    assert commit_times(clips) == done, "nothing was made again"
+    assert {path.name: path.read_bytes() for path in clips.glob("*.tar")} == left
+    assert ends(clips, source) == ("rejected", Reason.FORGOTTEN)
+
+    for name in ("sources.parquet", "sources.known.parquet", "copies.parquet"):
+        (clips / name).unlink(missing_ok=True)
+    assert curate(videos, tmp_path, "--regenerate", "--select.num-targets", "1").wait() == 0
+    made = {clip.key: clip for clip in clips_in(clips)}
+    assert made.keys() == {clip.key for clip in clips_in(run) if not of(clip, source)} != set()
+    assert all(len(clip.images) == 5 for clip in made.values())
+    assert ends(clips, source) == ("rejected", Reason.FORGOTTEN)
+    rows = [row for row in read_rejects(clips / "rejects.parquet") if row.uri == str(source)]
+    assert [(row.level, row.reason) for row in rows] == [("source", Reason.FORGOTTEN)]
+    assert prove(clips, sha256).problems == () and verify(clips) == []
+    assert not list((tmp_path / "analysis").glob(f"{sha256[:12]}-*"))
+
+
+def of(clip: Clip, source: Path) -> bool:
+    return clip.meta.source_uri == str(source)
+
+
+def ends(clips: Path, source: Path) -> tuple[object, object]:
+    """State and reason of a source in the ledger."""
+    (row,) = [r for r in read_rows(clips / "ledger.parquet") if r["uri"] == str(source)]
+    return row["state"], row["reason"]
 
 
 def test_other_settings_do_not_mix_with_finished_clips(videos: Path, run: Path) -> None:
