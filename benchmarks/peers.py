@@ -15,7 +15,8 @@ peer runs in an environment of its own, filled by `make bench-peers` from its co
    video2dataset is described in `peers_video2dataset.py`; ours is `avatarmill cut`, with its own
    encoder settings and with video2dataset's. Ours also checks every frame, hashes the sources,
    writes an index, a reject table and a ledger, and commits each shard. `clips_ratio` is of the
-   seconds over the fixed start of each side, measured on one short film; `wall` of whole commands.
+   seconds over the fixed start of each side, measured on one short film; `wall` of whole commands,
+   `work` of the seconds that both sides count in their workers.
 3. Broken files: six kinds beside good films. A good film counts as kept when all its frames arrive,
    a broken one as caught when nothing of it is handed on as good. Ours is the worse of frames and
    clips. Ray Data is asked twice: as it is, and told to skip errors (`max_errored_blocks=-1`).
@@ -210,6 +211,7 @@ def clips(films: list[Path], short: Path, root: Path, rounds: int) -> Figures:
 
 def _clip_ratios(made_by: dict[str, list[Clips]], starts: dict[str, float]) -> Figures:
     walls = {name: [run.wall_seconds for run in runs] for name, runs in made_by.items()}
+    work = {name: [run.busy_seconds for run in runs] for name, runs in made_by.items()}
     net = {name: [wall - starts[name] for wall in of] for name, of in walls.items()}
 
     def ratio(seconds: dict[str, list[float]], ours: str) -> float:
@@ -219,6 +221,8 @@ def _clip_ratios(made_by: dict[str, list[Clips]], starts: dict[str, float]) -> F
     return {
         "clips_ratio_video2dataset": ratio(net, "ours"),
         "clips_ratio_peers_encoder": ratio(net, "ours_peers_encoder"),
+        "clips_work_ratio_video2dataset": ratio(work, "ours"),
+        "clips_work_ratio_peers_encoder": ratio(work, "ours_peers_encoder"),
         "clips_wall_ratio_video2dataset": ratio(walls, "ours"),
         "clips_wall_ratio_peers_encoder": ratio(walls, "ours_peers_encoder"),
     }
