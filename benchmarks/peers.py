@@ -4,8 +4,8 @@ Inputs are rendered people joined to films of three shots (or films of a folder,
 peer runs in an environment of its own, filled by `make bench-peers` from its constraints file.
 
 1. Frames: every frame of a folder as RGB uint8 in the process that takes its mean.
-   Ours is `read_frames`: two supervised children decode strictly into shared memory, this process
-   takes the means; its children start anew in every pass. Ray Data is `read_videos`, warm, with
+   Ours is a `FrameReader`, warm: two supervised children decode strictly into shared memory, one
+   process takes the means. Ray Data is `read_videos`, warm, with
    the means taken by the driver or fused into the reading tasks, whichever is faster. PyAV is a
    warm pool of two processes that decode and take means, with its default or with one thread for
    colours, whichever is faster. Counts of frames must agree, means to 1.5 levels of 255: decord

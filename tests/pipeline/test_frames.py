@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from avatarmill.pipeline.decode import DecodeConfig, decode
-from avatarmill.pipeline.frames import FilmEnd, FrameBatch, FramesConfig, read_frames
+from avatarmill.pipeline.frames import FilmEnd, FrameBatch, FrameReader, FramesConfig, read_frames
 from avatarmill.pipeline.ingest import list_sources
 from avatarmill.pipeline.probe import ProbeConfig, probe, video_child
 from avatarmill.pipeline.types import Frames, Probe, Reason, Shot
@@ -137,6 +137,22 @@ def test_whoever_stops_early_leaves_no_child(good_video: Path) -> None:
     items.close()  # type: ignore[attr-defined]
     names = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
     assert not [name for name in names if "frames_child" in name]
+
+
+def test_a_reader_keeps_its_decoders(good_video: Path) -> None:
+    pids = []
+    with FrameReader(SMALL) as reader:
+        for _ in range(2):
+            *_, end = reader.read([good_video])
+            assert isinstance(end, FilmEnd) and (end.num_frames, end.reject) == (75, None)
+            children = psutil.Process().children(recursive=True)
+            pids += [c.pid for c in children if "frames_child" in " ".join(c.cmdline())]
+        started = reader.read([good_video])
+        next(started)
+        started.close()  # type: ignore[attr-defined]
+        *_, end = reader.read([good_video])
+        assert isinstance(end, FilmEnd) and end.num_frames == 75, "stopped ones are replaced"
+    assert len(pids) == 2 and pids[0] == pids[1] and not psutil.pid_exists(pids[0])
 
 
 def test_frames_that_no_batch_can_hold_are_refused(good_video: Path) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,23 +108,55 @@ def read_frames(inputs: Inputs, config: FramesConfig | None = None) -> Iterator[
     Raises:
         ValueError: an input does not exist.
     """
-    config = config or FramesConfig()
-    # The largest first: at the end no decoder is busy for long while the others wait.
-    sources = sorted(read_list(inputs, config.fetch), key=lambda s: (-_size(s), s.uri))
-    waiting = deque(sources)
-    items: _Items = SimpleQueue()
-    count = min(config.decoders or os.cpu_count() or 1, len(sources))
-    decoders = [_Decoder(config, items) for _ in range(count)]
-    with ThreadPoolExecutor(max(1, count)) as pool:
-        runs = [pool.submit(decoder.run, waiting) for decoder in decoders]
+    with FrameReader(config) as reader:
+        yield from reader.read(inputs)
+
+
+class FrameReader:
+    """`read_frames` for many lists: the decoders stay between them."""
+
+    def __init__(self, config: FramesConfig | None = None) -> None:
+        self._config = config or FramesConfig()
+        self._decoders: list[_Decoder] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the decoders."""
+        for decoder in self._decoders:
+            decoder.close()
+        self._decoders.clear()
+
+    def read(self, inputs: Inputs) -> Iterator[Item]:
+        """As `read_frames`. One list at a time."""
+        # The largest first: at the end no decoder is busy for long while the others wait.
+        listed = read_list(inputs, self._config.fetch)
+        waiting = deque(sorted(listed, key=lambda s: (-_size(s), s.uri)))
+        items: _Items = SimpleQueue()
+        count = min(self._config.decoders or os.cpu_count() or 1, len(waiting))
+        while len(self._decoders) < count:
+            self._decoders.append(_Decoder(self._config))
+        used = self._decoders[:count]
+        whole = False
         try:
-            yield from _handed_out(items, len(decoders))
+            with ThreadPoolExecutor(max(1, count)) as pool:
+                runs = [pool.submit(decoder.run, waiting, items) for decoder in used]
+                try:
+                    yield from _handed_out(items, count)
+                    whole = True
+                finally:
+                    waiting.clear()
+                    for decoder in [] if whole else used:
+                        decoder.stop()
+                for run in runs:
+                    run.result()
         finally:
-            waiting.clear()
-            for decoder in decoders:
-                decoder.stop()
-        for run in runs:
-            run.result()
+            if not whole:
+                self.close()  # those that were stopped stay stopped
 
 
 def _size(source: Source) -> int:
@@ -149,8 +181,9 @@ def _handed_out(items: "_Items", running: int) -> Iterator[Item]:
 class _Decoder:
     """A child, the memory it shares with this process, and the thread that talks to it."""
 
-    def __init__(self, config: FramesConfig, items: "_Items") -> None:
-        self._config, self._items = config, items
+    def __init__(self, config: FramesConfig) -> None:
+        self._config = config
+        self._items: _Items = SimpleQueue()
         self._stopped = False
         self._free: SimpleQueue[int] = SimpleQueue()
         for slot in range(_SLOTS):
@@ -171,12 +204,18 @@ class _Decoder:
         """Process id of the child that has mapped the memory."""
 
     def stop(self) -> None:
-        """Nobody takes items any more: `run` ends after the batch it waits for."""
+        """Nobody takes items any more: `run` ends after the batch it waits for, for good."""
         self._stopped = True
         self._free.put(0)
 
-    def run(self, waiting: deque[Source]) -> None:
-        """Decodes films until none is waiting."""
+    def close(self) -> None:
+        """Ends the child; only when `run` is over."""
+        self._child.close()
+        os.close(self._descriptor)
+
+    def run(self, waiting: deque[Source], items: "_Items") -> None:
+        """Decodes films into `items` until none is waiting."""
+        self._items = items
         spool = Spool(self._config.fetch)
         try:
             while waiting and not self._stopped:
@@ -189,8 +228,6 @@ class _Decoder:
                 self._items.put((end, _nothing))
         finally:
             self._items.put(None)
-            self._child.close()
-            os.close(self._descriptor)
             spool.close()
 
     def _film(self, local: Source | Reject, source: Source) -> FilmEnd:
