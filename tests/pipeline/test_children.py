@@ -20,13 +20,16 @@ from avatarmill.pipeline.children.protocol import Message, ProtocolError, decode
 from avatarmill.pipeline.children.supervise import (
     Child,
     ChildCrashed,
+    ChildFailure,
     ChildGpuOutOfMemory,
     ChildKilled,
+    ChildNotStarted,
     ChildOutOfMemory,
     ChildTimeout,
     resident_bytes,
 )
 from avatarmill.pipeline.children.venv import mediapipe_python
+from avatarmill.pipeline.retry import retriable
 from avatarmill.pipeline.types import Reason
 
 CHILD = """
@@ -173,6 +176,22 @@ def test_a_kill_from_outside_blames_nobody(child: Child) -> None:
         with pytest.raises(ChildKilled, match="killed from outside"):
             child.call(Message({"call": "hang"}), deadline_seconds=20)
         assert child.call(Message({"call": "echo"}), deadline_seconds=20).values["pid"] != pid
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("raise ImportError('no such library')", "no such library"),
+        ("import time; time.sleep(60)", "no answer within 0.5 s"),
+    ],
+)
+def test_a_child_that_cannot_start_blames_no_item(code: str, why: str) -> None:
+    command = [sys.executable, "-c", code]
+    broken = Child(command, memory_limit_bytes=1 << 30, start_seconds=0.5 if "60" in code else 20)
+    with broken, pytest.raises(ChildNotStarted, match=f"did not start: .*{why}") as caught:
+        broken.call(Message({"call": "echo"}), deadline_seconds=20)
+    assert not isinstance(caught.value, ChildFailure)
+    assert retriable(caught.value)
 
 
 def test_a_full_gpu_is_told_from_a_full_machine(child: Child) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from avatarmill.pipeline.children.supervise import ChildKilled
+from avatarmill.pipeline.children.supervise import ChildKilled, ChildNotStarted
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ it stays full while we try."""
 
 def retriable(error: Exception) -> bool:
     """Whether the error says nothing about the item it met."""
-    if isinstance(error, ChildKilled | ConnectionError):
+    if isinstance(error, ChildKilled | ChildNotStarted | ConnectionError):
         return True
     return isinstance(error, OSError) and error.errno in PASSING
 
@@ -45,7 +45,7 @@ def attempts(call: Callable[[], T], what: str) -> T:
     for left in reversed(range(ATTEMPTS)):
         try:
             return call()
-        except (ChildKilled, OSError) as error:
+        except (ChildKilled, ChildNotStarted, OSError) as error:
             if not left or not retriable(error):
                 raise
             logger.warning("%s: %s; trying again in %g s", what, error, pause)

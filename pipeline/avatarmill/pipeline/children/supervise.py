@@ -6,6 +6,7 @@
     │   └── ChildGpuOutOfMemory   the GPU has no room: a smaller part of the item may fit
     └── ChildCrashed       the process died, or answered nonsense
     ChildKilled            somebody else killed it: says nothing of the item, worth another try
+    ChildNotStarted        it never became ready: says nothing of the item either
 
 Memory is held in two ways. The resident size is polled while the parent waits, because the address
 space of MediaPipe or a threaded decoder says little about what it uses; and RLIMIT_AS, set a fixed
@@ -77,6 +78,14 @@ class ChildKilled(RuntimeError):
     """SIGKILL from outside: the kernel short of memory, an operator, a dying node.
 
     Not a ChildFailure: no reject row may blame the item for it before it was tried again.
+    """
+
+
+class ChildNotStarted(RuntimeError):
+    """The child died, hung or grew too large before it had an item: an environment is broken, or
+    the machine far too busy.
+
+    Not a ChildFailure: every item of a list would be rejected for it.
     """
 
 
@@ -206,8 +215,8 @@ class Child:
     def call(self, request: Message, *, deadline_seconds: float) -> Message:
         """Sends one request and waits for its reply; the start of a fresh child is not counted.
 
-        Raises ChildTimeout, ChildOutOfMemory, ChildCrashed or ChildKilled; the child is gone then
-        and the next call starts another.
+        Raises ChildTimeout, ChildOutOfMemory, ChildCrashed, ChildKilled or ChildNotStarted; the
+        child is gone then and the next call starts another.
         """
         if self._process is None:
             self._start()
@@ -245,11 +254,17 @@ class Child:
         watch = Watch(self._process.pid, self._start_seconds, self._memory_limit)
         try:
             _read(self._process, watch)
-        except (ChildTimeout, ChildOutOfMemory):
+        except (ChildTimeout, ChildOutOfMemory) as failure:
             self.close()
-            raise
+            raise ChildNotStarted(self._not_started(failure)) from failure
         except (EOFError, BrokenPipeError, ProtocolError) as error:
-            raise self._died(error) from error
+            died = self._died(error)
+            if isinstance(died, ChildKilled):
+                raise died from error
+            raise ChildNotStarted(self._not_started(died)) from error
+
+    def _not_started(self, why: Exception) -> str:
+        return f"{' '.join(self._command[-2:])} did not start: {why}"
 
     def _died(self, error: Exception) -> ChildFailure | ChildKilled:
         """Closes the child and says how it ended."""
