@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from avatarmill.cli.console import say, table
-from avatarmill.pipeline import job
+from avatarmill.pipeline import job, rounds
 from avatarmill.pipeline.executor import StageSpec, run_here
 from avatarmill.pipeline.groups import by_precedence, plan_groups, split_duplicates
 from avatarmill.pipeline.identify import stat_files, with_identity
@@ -132,11 +132,11 @@ def finished_job(folder: Path) -> dict[str, float]:
     videos.mkdir()
     for number in range(FINISHED):
         (videos / f"{number:05d}.mp4").write_text(f"no video, number {number}\n" * 3)
-    workers, job.on_workers = job.on_workers, _here
+    workers, rounds.on_workers = rounds.on_workers, _here
     try:
         job.run(job.CurateConfig(videos, folder / "out"))
     finally:
-        job.on_workers = workers
+        rounds.on_workers = workers
     command = [sys.executable, "-m", "avatarmill.cli.main", "curate", "--videos", str(videos)]
     started, before = time.perf_counter(), _children_seconds()
     subprocess.run([*command, "--out", str(folder / "out")], check=True, capture_output=True)
