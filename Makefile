@@ -29,7 +29,7 @@ setup: .venv/.stamp .venv-mediapipe/.stamp  ## both Python environments (done by
 test: setup  ## every test but those of whole clusters; ARGS='-k name' to choose
 	.venv/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m 'not cluster' $(ARGS)
 
-test-faults: setup  ## kills, hangs, crashes, full disks and dying nodes, for real (25 minutes)
+test-faults: setup  ## kills, hangs, crashes, full disks and dying nodes, for real
 	.venv/bin/python -m pytest -m 'faults or cluster' tests/faults tests/records tests/infra $(ARGS)
 
 check: setup  ## ruff, mypy --strict, layout and import directions
@@ -71,10 +71,10 @@ bench-tokenizer: setup  ## what the shipped tokenizer keeps of people it has not
 bench-curation: setup  ## every stage of curation against rendered truth (15 minutes)
 	.venv/bin/python benchmarks/curation.py
 
-bench-job: setup  ## the job against a plain loop, its memory, lists of a million rows (15 minutes)
+bench-job: setup  ## the job against a plain loop, its memory, lists of a million rows
 	.venv/bin/python benchmarks/job.py
 
-bench-peers: setup $(PEERS:%=.venv-peer-%/.stamp)  ## frames, clips and broken files against other tools (10 minutes)
+bench-peers: setup $(PEERS:%=.venv-peer-%/.stamp)  ## frames, clips and broken files against other tools
 	.venv/bin/python benchmarks/peers.py
 
 bench-prompts: setup  ## colours asked of the shipped diffusion model, and found

@@ -61,14 +61,16 @@ def test_a_full_disk_stops_the_job_and_nothing_is_lost(
     assert job.files(copy) == expected
 
 
+@pytest.mark.parametrize("name", ["curate", "cut"])
 def test_a_full_disk_is_said_in_one_line(
-    new_job: Callable[[int], Any], own_mounts: list[str]
+    new_job: Callable[[int], Any], own_mounts: list[str], name: str
 ) -> None:
     """The same on a disk without room for the configuration: no Ray is started."""
     job = new_job(1)
+    command = [name if word == "curate" else word for word in job.command()]
     mount = f'mkdir -p {job.out} && mount -t tmpfs -o size=4k none {job.out} && exec "$@"'
     done = subprocess.run(
-        [*own_mounts, "sh", "-c", mount, "sh", *job.command()], capture_output=True, text=True
+        [*own_mounts, "sh", "-c", mount, "sh", *command], capture_output=True, text=True
     )
     assert done.returncode == 1
     assert "no space left for" in done.stderr

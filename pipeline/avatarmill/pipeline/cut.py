@@ -3,7 +3,6 @@
 It shares the passes of the curation job: groups, commit files, resume, reject table and ledger.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,7 +24,7 @@ from avatarmill.pipeline.ingest import check_input, read_list
 from avatarmill.pipeline.pending import pending_groups, windows
 from avatarmill.pipeline.pools import Workers
 from avatarmill.pipeline.probe import ProbeConfig
-from avatarmill.pipeline.rounds import Making, close_run, make_groups, scan_all
+from avatarmill.pipeline.rounds import Making, close_run, make_groups, scan_all, unless_full
 from avatarmill.pipeline.shots import ShotConfig
 from avatarmill.pipeline.spool import Spool
 from avatarmill.pipeline.stages import STEP_VERSIONS, FetchStage, ScanStage
@@ -38,8 +37,6 @@ from avatarmill.records.ledger import InputState
 from avatarmill.records.runs import write_config
 from avatarmill.records.shot import SHOT_INDEX, ShotMeta, shot_record
 from avatarmill.records.tombstones import buried
-
-logger = logging.getLogger(__name__)
 
 VERSION = 1
 """Raised when a change of the code changes the files that are cut."""
@@ -124,11 +121,16 @@ def run(config: CutConfig) -> int:
 
     Returns:
         0 when every source ended kept, rejected or as a duplicate; 1 when our own code failed on
-        some. Rerunning the same command tries those again and skips what is finished.
+        some, or the disk is full. Rerunning the same command tries those again and skips what
+        is finished.
 
     Raises:
         ValueError: nothing to do, or the folder holds a run with another configuration.
     """
+    return unless_full(config.out, lambda: _watched(config))
+
+
+def _watched(config: CutConfig) -> int:
     write_config(config.out, "cut", config)
     with Watch(config.out, config.watch) as watch:
         return _run(config, watch)

@@ -1,7 +1,5 @@
 """The curation job: a list of videos in, committed clip shards, index, rejects and ledger out."""
 
-import errno
-import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -32,7 +30,7 @@ from avatarmill.pipeline.pilot import Pilot, read_pilot
 from avatarmill.pipeline.pools import Workers
 from avatarmill.pipeline.probe import ProbeConfig
 from avatarmill.pipeline.recipe import recipe_fingerprint, refuse_other_recipe, write_recipe
-from avatarmill.pipeline.rounds import Making, close_run, make_groups, scan_all
+from avatarmill.pipeline.rounds import Making, close_run, make_groups, scan_all, unless_full
 from avatarmill.pipeline.run_report import write_report
 from avatarmill.pipeline.select import SelectConfig
 from avatarmill.pipeline.shots import ShotConfig
@@ -52,10 +50,6 @@ from avatarmill.records.commit import (
 from avatarmill.records.ledger import InputState
 from avatarmill.records.runs import write_config
 from avatarmill.records.tombstones import buried
-
-logger = logging.getLogger(__name__)
-
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,20 +115,13 @@ def run(config: CurateConfig) -> int:
     Raises:
         ValueError: nothing to do, or the folder holds a run with another configuration.
     """
-    try:
-        write_config(config.out, "curate", config)
-        with Watch(config.out, config.watch) as watch:
-            return _run(config, watch)
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        logger.error(
-            "no space left for %s (%s); what is committed is whole: free some space and run the "
-            "same command again",
-            config.out,
-            error.strerror,
-        )
-        return 1
+    return unless_full(config.out, lambda: _watched(config))
+
+
+def _watched(config: CurateConfig) -> int:
+    write_config(config.out, "curate", config)
+    with Watch(config.out, config.watch) as watch:
+        return _run(config, watch)
 
 
 def _run(config: CurateConfig, watch: Watch) -> int:

@@ -1,7 +1,9 @@
 """What jobs over a list of videos have in common: scan all, make groups, close the ledger."""
 
+import errno
+import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -25,6 +27,10 @@ from avatarmill.records.commit import drop_commit, list_commits, write_group
 from avatarmill.records.ledger import InputState, check_ledger, write_ledger
 from avatarmill.records.rejects import read_rejects
 
+logger = logging.getLogger(__name__)
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
 
 @dataclass(frozen=True, slots=True)
 class Making:
@@ -38,6 +44,22 @@ class Making:
     folder: Path
     fingerprint: str
     """Of everything but the list that decides the bytes of the shards."""
+
+
+def unless_full(out: Path, job: Callable[[], int]) -> int:
+    """The exit status of a job that writes to `out`: 1, with what to do, when the disk is full."""
+    try:
+        return job()
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        logger.error(
+            "no space left for %s (%s); what is committed is whole: free some space and run the "
+            "same command again",
+            out,
+            error.strerror,
+        )
+        return 1
 
 
 def scan_all(
