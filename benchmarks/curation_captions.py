@@ -21,9 +21,9 @@ from avatarmill.pipeline.caption import caption
 from avatarmill.pipeline.children.supervise import Child
 from avatarmill.pipeline.crops import crop_clip
 from avatarmill.pipeline.fit import fit_track
-from avatarmill.pipeline.frame_scores import measure
 from avatarmill.pipeline.mask_config import MaskConfig
 from avatarmill.pipeline.masks import create_segmenter
+from avatarmill.pipeline.measure import measure
 from avatarmill.pipeline.people import PeopleConfig, find_people, people_child
 from avatarmill.pipeline.select import LIMITS, SelectConfig, select
 from avatarmill.pipeline.types import Bytes, Fit, Frames, Reject, Track

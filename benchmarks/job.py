@@ -29,7 +29,8 @@ from avatarmill.pipeline.executor import run_here
 from avatarmill.pipeline.ingest import list_sources
 from avatarmill.pipeline.job import CurateConfig
 from avatarmill.pipeline.runlog import read_log
-from avatarmill.pipeline.stages import curation_stages, scan_stages
+from avatarmill.pipeline.scanning import scan_stages
+from avatarmill.pipeline.stages import curation_stages
 from avatarmill.pipeline.work import Scanned, Work, shot_parts
 from avatarmill.synth.job import SynthConfig
 from avatarmill.synth.job import run as synth

@@ -20,6 +20,20 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
+LONGEST = (
+    "test_job.py",
+    "test_notebooks.py",
+    "test_executor.py",
+    "test_chain.py",
+    "test_web_sources.py",
+    "test_child_faults.py",
+    "test_full_disk.py",
+    "test_cut.py",
+    "test_diffusion.py",
+    "test_people.py",
+    "test_demo.py",
+)
+"""Files whose tests take half a minute and more, the longest first."""
 VIDEOS = Path(os.environ.get("AVATARMILL_VIDEOS", ROOT.parent / "shared" / "videos"))
 
 
@@ -77,6 +91,12 @@ def s3_bucket() -> Iterator[str]:
 def real_videos() -> Path:
     """The folder of real web clips; tests that use it are marked `real`."""
     return VIDEOS
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A long file that begins last is waited for by all other processes: they come first."""
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -12,7 +12,8 @@ from avatarmill.pipeline.executor import run_here
 from avatarmill.pipeline.gather import Gather
 from avatarmill.pipeline.ingest import list_sources
 from avatarmill.pipeline.job import CurateConfig
-from avatarmill.pipeline.stages import curation_stages, scan_stages
+from avatarmill.pipeline.scanning import scan_stages
+from avatarmill.pipeline.stages import curation_stages
 from avatarmill.pipeline.work import Scanned, Work, shot_parts
 from avatarmill.records.clip import CLIP_INDEX
 from avatarmill.records.commit import write_group

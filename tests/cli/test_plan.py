@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from avatarmill.cli.main import main
-from avatarmill.pipeline.estimate import Estimate
+from avatarmill.pipeline.foreseen import Estimate, Pilot, compare, read_pilot, write_pilot
 from avatarmill.pipeline.job import CurateConfig
-from avatarmill.pipeline.pilot import Pilot, compare, read_pilot, write_pilot
 from avatarmill.pipeline.recipe import recipe_fingerprint, write_recipe
 from avatarmill.records.clip import CLIP_INDEX
 from avatarmill.records.commit import write_group

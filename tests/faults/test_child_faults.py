@@ -21,8 +21,9 @@ from avatarmill.pipeline.job import CurateConfig
 from avatarmill.pipeline.mask_config import MaskConfig
 from avatarmill.pipeline.people_config import PeopleConfig
 from avatarmill.pipeline.probe import ProbeConfig
+from avatarmill.pipeline.scanning import scan_stages
 from avatarmill.pipeline.shots import ShotConfig
-from avatarmill.pipeline.stages import StageConfig, curation_stages, scan_stages
+from avatarmill.pipeline.stages import StageConfig, curation_stages
 from avatarmill.pipeline.types import Reason, Source
 from avatarmill.pipeline.work import Content, Outcome, Scanned, Stage, Work, shot_parts
 from avatarmill.records.ledger import check_ledger

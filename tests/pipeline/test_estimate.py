@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avatarmill.pipeline.estimate import LEVEL, Estimate, divide, draw, share, total
+from avatarmill.pipeline.estimate import divide, draw, share, total
+from avatarmill.pipeline.foreseen import LEVEL, Estimate
 
 
 @given(

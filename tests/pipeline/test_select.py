@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from avatarmill.avatar.body import Body, load_body
-from avatarmill.pipeline.frame_scores import SCORE_NAMES, FrameScores, measure
+from avatarmill.pipeline.frame_scores import SCORE_NAMES, FrameScores
+from avatarmill.pipeline.measure import measure
 from avatarmill.pipeline.overlay import fit_vertices, silhouette
 from avatarmill.pipeline.picture_scores import sharpness
 from avatarmill.pipeline.select import (

@@ -15,10 +15,10 @@ from avatarmill.pipeline.executor import apply_stage
 from avatarmill.pipeline.fetch import FetchConfig
 from avatarmill.pipeline.identify import stat_files, with_identity
 from avatarmill.pipeline.scan_table import KNOWN, SOURCE_TABLE
+from avatarmill.pipeline.scanning import FetchStage
 from avatarmill.pipeline.scans import finish_scans, keep_scans, load_scans
 from avatarmill.pipeline.source_table import SourceTable
 from avatarmill.pipeline.spool import Spool
-from avatarmill.pipeline.stages import FetchStage
 from avatarmill.pipeline.types import Reason, Reject, Source
 from avatarmill.pipeline.work import Arrived, Listed, Outcome, Work
 from avatarmill.records.store import Store

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from avatarmill.cli.console import say, table
-from avatarmill.pipeline.estimate import LEVEL, Estimate
+from avatarmill.pipeline.foreseen import LEVEL, Estimate, Pilot, write_pilot
 from avatarmill.pipeline.ingest import read_list
 from avatarmill.pipeline.job import CurateConfig
-from avatarmill.pipeline.pilot import Pilot, run_pilot, write_pilot
+from avatarmill.pipeline.pilot import run_pilot
 from avatarmill.pipeline.recipe import recipe_fingerprint, stale_groups
 from avatarmill.pipeline.watch import Watch
 from avatarmill.records.commit import list_commits

@@ -25,9 +25,9 @@ from avatarmill.pipeline.pending import pending_groups, windows
 from avatarmill.pipeline.pools import Workers
 from avatarmill.pipeline.probe import ProbeConfig
 from avatarmill.pipeline.rounds import Making, close_run, make_groups, scan_all, unless_full
+from avatarmill.pipeline.scanning import SCAN_VERSION, scan_stages, source_reject
 from avatarmill.pipeline.shots import ShotConfig
 from avatarmill.pipeline.spool import Spool
-from avatarmill.pipeline.stages import STEP_VERSIONS, FetchStage, ScanStage
 from avatarmill.pipeline.types import Reject, Source
 from avatarmill.pipeline.watch import Watch, WatchConfig
 from avatarmill.pipeline.work import Content, Outcome, ShotSpan
@@ -88,7 +88,7 @@ class CutStage:
         assert isinstance(content, ShotSpan)
         with self._spool.local(source) as local:
             if isinstance(local, Reject):
-                return [Outcome(rejects=(local,))]
+                return [source_reject(local)]
             made = encode(
                 local.path, content.probe, content.shot, self._config.decode, self._config.encode
             )
@@ -141,7 +141,7 @@ def _run(config: CutConfig, watch: Watch) -> int:
     if not len(sources):
         raise ValueError(f"videos: no video files in {config.videos}")
     folder = config.out / "shots"
-    scanned_by = fingerprint([STEP_VERSIONS["shots"], config.probe, config.shots])
+    scanned_by = fingerprint([SCAN_VERSION, config.probe, config.shots])
     made_by = fingerprint([VERSION, config.decode, config.encode, scanned_by])
     if not config.regenerate and planned_with(folder) not in ("", made_by):
         raise ValueError(
@@ -151,9 +151,8 @@ def _run(config: CutConfig, watch: Watch) -> int:
     watch.progress.inputs(len(sources))
     watch.log.event("started", inputs=len(sources), fingerprint=made_by)
     sweep(folder)
-    sources, scans = scan_all(
-        sources, _scanning(config, folder), config.workers, folder, scanned_by, watch
-    )
+    scanning = scan_stages(config, config.fetch, buried(folder))
+    sources, scans = scan_all(sources, scanning, config.workers, folder, scanned_by, watch)
     unique, exact = split_duplicates(sources)
     copies = [
         InputState(copy.uri, copy.sha256, "duplicate", f"same bytes as {first.uri}")
@@ -173,9 +172,3 @@ def _run(config: CutConfig, watch: Watch) -> int:
     watch.progress.phase("merge")
     merge(folder, SHOT_INDEX)
     return close_run(folder, copies, sources, gather)
-
-
-def _scanning(config: CutConfig, folder: Path) -> list[StageSpec]:
-    """The first pass: bytes, shots, verdicts on files."""
-    scan = partial(ScanStage, config, config.fetch, buried(folder))
-    return [StageSpec("fetch", partial(FetchStage, config.fetch)), StageSpec("shots", scan)]

@@ -16,31 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
+from avatarmill.pipeline.foreseen import LEVEL, Estimate
+
 MOST_STRATA = 6
 PER_STRATUM = 4
 """Sources drawn from a stratum, at least, where there are so many."""
 RESAMPLES = 1000
-LEVEL = 0.9
-"""Of the intervals."""
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A figure of the whole list and the interval in which it lies with probability `LEVEL`."""
-
-    value: float
-    low: float
-    high: float
-
-    def times(self, factor: float) -> "Estimate":
-        """The same in another unit."""
-        return Estimate(self.value * factor, self.low * factor, self.high * factor)
-
-    def __contains__(self, actual: float) -> bool:
-        """Whether a measured figure lies in the interval."""
-        return self.low <= actual <= self.high
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from avatarmill.pipeline.decode import DecodeConfig
 from avatarmill.pipeline.fetch import FetchConfig
 from avatarmill.pipeline.fit import FitConfig
 from avatarmill.pipeline.fitter import FitterConfig
+from avatarmill.pipeline.foreseen import Pilot, read_pilot
 from avatarmill.pipeline.gather import Gather
 from avatarmill.pipeline.groups import (
     by_precedence,
@@ -26,18 +27,17 @@ from avatarmill.pipeline.pending import (
     windows,
 )
 from avatarmill.pipeline.people import PeopleConfig
-from avatarmill.pipeline.pilot import Pilot, read_pilot
 from avatarmill.pipeline.pools import Workers
 from avatarmill.pipeline.probe import ProbeConfig
 from avatarmill.pipeline.recipe import recipe_fingerprint, refuse_other_recipe, write_recipe
 from avatarmill.pipeline.rounds import Making, close_run, make_groups, scan_all, unless_full
 from avatarmill.pipeline.run_report import write_report
+from avatarmill.pipeline.scanning import scan_stages
 from avatarmill.pipeline.select import SelectConfig
 from avatarmill.pipeline.shots import ShotConfig
 from avatarmill.pipeline.stages import (
     StageConfig,
     curation_stages,
-    scan_stages,
     step_fingerprints,
 )
 from avatarmill.pipeline.watch import Watch, WatchConfig

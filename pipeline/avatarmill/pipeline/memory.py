@@ -18,13 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from avatarmill.avatar.body import Body, load_body
+from avatarmill.avatar.body import Body
 from avatarmill.pipeline.children.protocol import Message, ReadExactly, decode, encode
 from avatarmill.pipeline.crops import MARGIN, person_square, project
-from avatarmill.pipeline.frame_scores import FrameScores, measure
+from avatarmill.pipeline.frame_scores import FrameScores
+from avatarmill.pipeline.measure import measure
 from avatarmill.pipeline.overlay import fit_vertices
 from avatarmill.pipeline.plain import from_plain
 from avatarmill.pipeline.select import candidate_rows
+from avatarmill.pipeline.shared_body import shared_body
 from avatarmill.pipeline.types import Bytes, Fit, Frames, Landmarks, Reason, Reject, Source, Track
 from avatarmill.pipeline.work import MeasuredTrack, ShotMeasured, ShotSpan
 from avatarmill.records.atomic import atomic_writer
@@ -115,7 +117,7 @@ class Memory:
         chance = any(reject.reason in _OF_CHANCE for reject in shot.rejects)
         if path is None or chance or self._room <= 0:
             return
-        body = load_body()
+        body = shared_body()
         arrays: dict[str, NDArray[np.generic]] = {}
         about = []
         for number, track in enumerate(shot.tracks):

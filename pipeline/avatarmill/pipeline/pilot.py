@@ -1,22 +1,19 @@
-"""A pilot: the stages on a stratified sample of the list, and what they say of the whole of it.
+"""A pilot: the stages on a stratified sample of the list, and what they say of the whole of it."""
 
-OUT/pilot.json holds the estimates; the run that follows compares itself with them at its end.
-"""
-
-import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from avatarmill.pipeline.estimate import Estimate, divide, draw, share, total
+from avatarmill.pipeline.estimate import divide, draw, share, total
 from avatarmill.pipeline.fetch import FetchConfig
+from avatarmill.pipeline.foreseen import Estimate, Pilot
 from avatarmill.pipeline.passes import on_workers
 from avatarmill.pipeline.pools import Workers
-from avatarmill.pipeline.stages import StageConfig, curation_stages, scan_stages
+from avatarmill.pipeline.scanning import scan_stages
+from avatarmill.pipeline.stages import StageConfig, curation_stages
 from avatarmill.pipeline.types import Source
 from avatarmill.pipeline.watch import Watch
 from avatarmill.pipeline.work import (
@@ -27,9 +24,7 @@ from avatarmill.pipeline.work import (
     seconds_of_video,
     shot_parts,
 )
-from avatarmill.records.atomic import read_bytes, write_bytes
 
-NAME = "pilot.json"
 GPU_STAGES = frozenset({"people"})
 """Stages that hold a share of a GPU when there are GPU workers."""
 
@@ -43,18 +38,6 @@ class Measured:
     clips: int = 0
     bytes: int = 0
     """Of its samples in the shard."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pilot:
-    """Estimates for a list of `sources`, made from `sample` of them."""
-
-    recipe: str
-    sources: int
-    sample: int
-    estimates: Mapping[str, Estimate]
-    """worker_seconds, gpu_seconds (of whole GPUs), clips, bytes, yield; and stage seconds as
-    `seconds.STAGE`."""
 
 
 def run_pilot(
@@ -122,31 +105,3 @@ def _measure(
         one.clips += len(work.content.clips)
         one.bytes += work.content.clip_bytes
     return found
-
-
-def write_pilot(out: Path, pilot: Pilot) -> None:
-    """Writes OUT/pilot.json."""
-    write_bytes(out / NAME, json.dumps(asdict(pilot), indent=1).encode() + b"\n")
-
-
-def read_pilot(out: Path) -> Pilot | None:
-    """The pilot of a run folder; None without one."""
-    try:
-        document = json.loads(read_bytes(out / NAME))
-    except FileNotFoundError:
-        return None
-    estimates = {name: Estimate(**values) for name, values in document.pop("estimates").items()}
-    return Pilot(**document, estimates=estimates)
-
-
-def compare(pilot: Pilot, actual: Mapping[str, float]) -> dict[str, dict[str, float | bool]]:
-    """By figure: the estimate with its interval, what came of it, and whether that lies inside."""
-    return {
-        name: {
-            **asdict(pilot.estimates[name]),
-            "actual": value,
-            "inside": value in pilot.estimates[name],
-        }
-        for name, value in actual.items()
-        if name in pilot.estimates
-    }

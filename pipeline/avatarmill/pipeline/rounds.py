@@ -11,11 +11,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from avatarmill.pipeline.executor import StageSpec
+from avatarmill.pipeline.foreseen import Pilot, compare
 from avatarmill.pipeline.gather import FinishedGroup, Gather
 from avatarmill.pipeline.identify import with_identity
 from avatarmill.pipeline.passes import on_workers, scanned_parts
 from avatarmill.pipeline.pending import WINDOW, NumberedGroup, group_name
-from avatarmill.pipeline.pilot import Pilot, compare
 from avatarmill.pipeline.pools import Workers
 from avatarmill.pipeline.scans import Scans, finish_scans, keep_scans, load_scans
 from avatarmill.pipeline.source_table import SourceTable

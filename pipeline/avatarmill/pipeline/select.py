@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avatarmill.avatar.body import Body
-from avatarmill.pipeline.frame_scores import SCORE_NAMES, FrameScores, measure
+from avatarmill.pipeline.frame_scores import SCORE_NAMES, FrameScores
+from avatarmill.pipeline.measure import measure
 from avatarmill.pipeline.types import Bytes, Fit, Frames, Reason, Reject, Selection, Track
 
 Array = NDArray[np.float64]

@@ -7,7 +7,6 @@ from functools import partial
 import numba
 import torch
 
-from avatarmill.avatar.body import load_body
 from avatarmill.pipeline.captioner import CaptionConfig, caption_fingerprint, create_captioner
 from avatarmill.pipeline.crops import MARGIN, Crops, crop_clip
 from avatarmill.pipeline.decode import DecodeConfig, decode
@@ -16,22 +15,21 @@ from avatarmill.pipeline.fetch import FetchConfig
 from avatarmill.pipeline.fit import FitConfig
 from avatarmill.pipeline.fit_lifter import lifter_fingerprint
 from avatarmill.pipeline.fitter import Fitter, FitterConfig
-from avatarmill.pipeline.forgotten import forgotten_outcome
 from avatarmill.pipeline.mask_config import MaskConfig
 from avatarmill.pipeline.masks import create_segmenter
 from avatarmill.pipeline.memory import Memory, MemoryConfig, measured_track
 from avatarmill.pipeline.people import PeopleConfig, find_people, people_child, whole_body_child
-from avatarmill.pipeline.probe import ProbeConfig, probe, video_child
+from avatarmill.pipeline.probe import ProbeConfig
+from avatarmill.pipeline.scanning import SCAN_VERSION, source_reject
 from avatarmill.pipeline.select import SelectConfig, choose
-from avatarmill.pipeline.shots import ScanSettings, ShotConfig, scan
+from avatarmill.pipeline.shared_body import shared_body
+from avatarmill.pipeline.shots import ShotConfig
 from avatarmill.pipeline.spool import Spool
 from avatarmill.pipeline.types import Bytes, Fit, Frames, Reject, Selection, Source, Track
 from avatarmill.pipeline.work import (
-    Arrived,
     Content,
     MeasuredTrack,
     Outcome,
-    Scanned,
     ShotFits,
     ShotMeasured,
     ShotPeople,
@@ -40,9 +38,8 @@ from avatarmill.pipeline.work import (
 from avatarmill.records.clip import META_VERSION, Clip, ClipMeta, clip_key, clip_record
 from avatarmill.records.fingerprint import fingerprint
 from avatarmill.records.index import Record
-from avatarmill.records.rejects import Level
 
-STEP_VERSIONS = {"shots": 4, "people": 3, "masks": 1, "fit": 2, "scores": 1, "clips": 5}
+STEP_VERSIONS = {"shots": SCAN_VERSION, "people": 3, "masks": 1, "fit": 2, "scores": 1, "clips": 5}
 """Raised when a change of a step's code changes what it writes. Steps are in the order in which
 one builds on the other: what is made with an earlier version of one is stale from there on."""
 
@@ -70,7 +67,7 @@ def step_settings(config: StageConfig) -> dict[str, tuple[object, ...]]:
         "shots": (config.probe, config.shots),
         "people": (config.decode, config.people),
         "masks": (config.masks,),
-        "fit": (config.fit, config.fitter, load_body().fingerprint, lifter_fingerprint()),
+        "fit": (config.fit, config.fitter, shared_body().fingerprint, lifter_fingerprint()),
         "scores": (config.select.candidates, MARGIN),
         "clips": (config.select, config.captions, caption_fingerprint(config.captions)),
     }
@@ -85,60 +82,6 @@ def step_fingerprints(config: StageConfig) -> dict[str, str]:
         upstream = fingerprint([version, [*settings[step]], upstream])
         prints[step] = upstream
     return prints
-
-
-class FetchStage:
-    """A listed place to its bytes on this machine, hashed in the same pass."""
-
-    def __init__(self, fetch: FetchConfig) -> None:
-        self._spool = Spool(fetch)
-
-    def __call__(self, source: Source, content: Content) -> Sequence[Content]:
-        """The source with the sha256 and size of its bytes, or why they cannot be had."""
-        with self._spool.local(source) as local:
-            if isinstance(local, Reject):
-                return [_reject(local, "source")]
-            known = replace(source, sha256=local.sha256, size_bytes=local.size_bytes)
-            return [Arrived(known)]
-
-    def close(self) -> None:
-        """Lets go of the file."""
-        self._spool.close()
-
-
-class ScanStage:
-    """A file to its shots and signature. Opens containers in a supervised child."""
-
-    def __init__(
-        self, config: ScanSettings, fetch: FetchConfig, hidden: frozenset[str] = frozenset()
-    ) -> None:
-        """`hidden` are the sha256 of sources that were forgotten."""
-        self._config = config
-        self._hidden = hidden
-        self._spool = Spool(fetch)
-        self._child = video_child(config.probe)
-
-    def __call__(self, source: Source, content: Content) -> Sequence[Content]:
-        """What one pass over the file gives, or why it is rejected."""
-        if source.sha256 in self._hidden:
-            return [forgotten_outcome()]
-        with self._spool.local(source) as local:
-            if isinstance(local, Reject):
-                return [_reject(local, "source")]
-            return [self._scan(local)]
-
-    def _scan(self, source: Source) -> Content:
-        config = self._config
-        facts = probe(self._child, source, config.probe)
-        if isinstance(facts, Reject):
-            return _reject(facts, "source")
-        found = scan(self._child, source, facts, config.shots, config.probe)
-        return _reject(found, "source") if isinstance(found, Reject) else Scanned(found)
-
-    def close(self) -> None:
-        """Ends the child and lets go of the file."""
-        self._child.close()
-        self._spool.close()
 
 
 class PeopleStage:
@@ -164,7 +107,7 @@ class PeopleStage:
             return [known]
         with self._spool.local(source) as local:
             if isinstance(local, Reject):
-                return [_reject(local, "source")]
+                return [source_reject(local)]
             frames = decode(local.path, content.probe, content.shot, self._config.decode)
         found = frames if isinstance(frames, Reject) else self._people(content, frames)
         if isinstance(found, ShotPeople):
@@ -238,7 +181,7 @@ class ScoreStage:
 
     def __init__(self, config: StageConfig) -> None:
         self._candidates = config.select.candidates
-        self._body = load_body()
+        self._body = shared_body()
         self._memory = Memory(config.analysis, step_fingerprints(config)["scores"])
         # One thread: sums keep their order, and the other cores have workers of their own.
         torch.set_num_threads(1)
@@ -267,7 +210,7 @@ class ClipStage:
 
     def __init__(self, config: StageConfig) -> None:
         self._config = config
-        self._body = load_body()
+        self._body = shared_body()
         self._captioner = create_captioner(config.captions)
         self._fingerprints = step_fingerprints(config)
         # One thread: sums keep their order, and the other cores have workers of their own.
@@ -357,26 +300,6 @@ def _clip(meta: ClipMeta, selection: Selection, crops: Crops) -> Clip:
         num_references=len(selection.references),
         meta=meta,
     )
-
-
-def _reject(reject: Reject, level: Level) -> Outcome:
-    return Outcome(rejects=(replace(reject, level=level),))
-
-
-def scan_stages(
-    config: StageConfig,
-    fetch: FetchConfig | None = None,
-    hidden: frozenset[str] = frozenset(),
-) -> list[StageSpec]:
-    """The first pass of the job, over every source: bytes, shots, signatures, verdicts on files.
-
-    `hidden` are the sha256 of forgotten sources, whose files are not opened.
-    """
-    limits = fetch or FetchConfig()
-    return [
-        StageSpec("fetch", partial(FetchStage, limits)),
-        StageSpec("shots", partial(ScanStage, config, limits, hidden)),
-    ]
 
 
 def curation_stages(config: StageConfig, fetch: FetchConfig | None = None) -> list[StageSpec]:

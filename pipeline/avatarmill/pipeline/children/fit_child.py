@@ -1,22 +1,16 @@
 """The child that fits bodies: the landmarks of one track a request, SMPL-X parameters back."""
 
 from dataclasses import fields
-from functools import cache
 
-from avatarmill.avatar.body import Body, load_body
 from avatarmill.pipeline.children.protocol import Message, serve
 from avatarmill.pipeline.fit import FitConfig, fit_track
 from avatarmill.pipeline.plain import from_plain
+from avatarmill.pipeline.shared_body import shared_body
 from avatarmill.pipeline.types import Fit, Landmarks, Reject, Track
 from avatarmill.records.fingerprint import describe
 
 LANDMARKS = tuple(field.name for field in fields(Landmarks))
 FIT = tuple(field.name for field in fields(Fit))
-
-
-@cache
-def _body() -> Body:
-    return load_body()
 
 
 def fit(request: Message) -> Message:
@@ -38,7 +32,7 @@ def fit(request: Message) -> Message:
         pts_seconds=arrays["pts_seconds"],
         width=int(values["width"]),
         height=int(values["height"]),
-        body=_body(),
+        body=shared_body(),
         config=from_plain(FitConfig, values["config"]),
         focal_35mm=float(values["focal_35mm"]),
     )
