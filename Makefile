@@ -9,6 +9,8 @@ OUT ?= out/demo
 ARGS ?=
 # Test files run beside each other in so many processes.
 TEST_PROCESSES ?= 3
+# The same for test-faults, whose jobs have workers of their own.
+FAULT_PROCESSES ?= 2
 
 # What bench-peers compares with, each in an environment of its own.
 PEERS := ray pyav video2dataset
@@ -30,7 +32,7 @@ test: setup  ## every test but those of whole clusters; ARGS='-k name' to choose
 	.venv/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m 'not cluster' $(ARGS)
 
 test-faults: setup  ## kills, hangs, crashes, full disks and dying nodes, for real
-	.venv/bin/python -m pytest -m 'faults or cluster' tests/faults tests/records tests/infra $(ARGS)
+	.venv/bin/python -m pytest -n $(FAULT_PROCESSES) --dist loadfile --no-loadscope-reorder -m 'faults or cluster' tests/faults tests/records tests/infra $(ARGS)
 
 check: setup  ## ruff, mypy --strict, layout and import directions
 	.venv/bin/ruff check .

@@ -21,6 +21,7 @@ import pytest  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = (
+    "test_kills.py",
     "test_job.py",
     "test_notebooks.py",
     "test_executor.py",

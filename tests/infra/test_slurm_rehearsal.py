@@ -44,7 +44,7 @@ def play_slurm(folder: Path) -> Path:
 
 @pytest.mark.cluster
 @pytest.mark.slow
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(480)
 def test_the_script_brings_up_two_nodes_runs_the_job_and_takes_them_down(tmp_path: Path) -> None:
     videos = tmp_path / "some videos"
     videos.mkdir()
@@ -71,7 +71,7 @@ def test_the_script_brings_up_two_nodes_runs_the_job_and_takes_them_down(tmp_pat
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=240,
+        timeout=420,
     )
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("Ray runtime started.") == 2

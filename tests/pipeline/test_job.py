@@ -72,16 +72,16 @@ def curate(
 ) -> subprocess.Popen[bytes]:
     # One source a group: a kill finds some groups committed and others not.
     own = ["--videos", str(videos), "--out", str(out), "--group-size", "1"]
-    own += ["--analysis.gigabytes", "1"]
+    own += ["--analysis.gigabytes", "1", "--workers.cpu", "1"]
     command = [sys.executable, "-m", "avatarmill.cli.main", "curate", *own, *options]
     return subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, **(env or {})})
 
 
 @pytest.fixture(scope="module")
 def run(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output of an undisturbed run."""
+    """The output of an undisturbed run, of two workers; those of the tests have one."""
     out = tmp_path_factory.mktemp("run")
-    assert curate(videos, out).wait() == 0
+    assert curate(videos, out, "--workers.cpu", "2").wait() == 0
     return out / "clips"
 
 
