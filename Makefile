@@ -28,11 +28,12 @@ help:  ## this list
 
 setup: .venv/.stamp .venv-mediapipe/.stamp .venv/.kernels  ## both Python environments (done by the others)
 
-test: setup  ## every test but those of whole clusters; ARGS='-k name' to choose
-	.venv/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m 'not cluster' $(ARGS)
+test: setup  ## every test but those that take minutes; ARGS='-k name' to choose
+	.venv/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m 'not slow' $(ARGS)
 
-test-faults: setup  ## kills, hangs, crashes, full disks and dying nodes, for real
-	.venv/bin/python -m pytest -n $(FAULT_PROCESSES) --dist loadfile --no-loadscope-reorder -m 'faults or cluster' tests/faults tests/records tests/infra $(ARGS)
+test-faults: setup  ## the others: kills, hangs, crashes, full disks, dying nodes, the notebooks
+	.venv/bin/python -m pytest -n $(FAULT_PROCESSES) --dist loadfile --no-loadscope-reorder -m 'faults or slow' tests/faults \
+		tests/records tests/infra tests/test_notebooks.py $(ARGS)
 
 check: setup  ## ruff, mypy --strict, layout and import directions
 	.venv/bin/ruff check .

@@ -215,7 +215,7 @@ def test_cameras_and_backgrounds_must_be_finite() -> None:
         rasterize(gaussians, cameras)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**31),
     count=st.integers(1, 40),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -29,7 +29,6 @@ def axis_angle(angle: float, seed: int) -> Tensor:
     return angle * unit
 
 
-@settings(deadline=None)
 @given(angle=st.floats(0, 3.1), seed=st.integers(0, 10_000))
 def test_axis_angle_matrix_round_trip(angle: float, seed: int) -> None:
     vector = axis_angle(angle, seed)
@@ -38,7 +37,6 @@ def test_axis_angle_matrix_round_trip(angle: float, seed: int) -> None:
     )
 
 
-@settings(deadline=None)
 @given(angle=st.floats(0, 3.1), seed=st.integers(0, 10_000))
 def test_quaternion_and_matrix_agree(angle: float, seed: int) -> None:
     vector = axis_angle(angle, seed)
@@ -49,7 +47,6 @@ def test_quaternion_and_matrix_agree(angle: float, seed: int) -> None:
     torch.testing.assert_close(quaternion_to_axis_angle(quaternion), vector, atol=1e-7, rtol=0)
 
 
-@settings(deadline=None)
 @given(first=st.integers(0, 10_000), second=st.integers(0, 10_000))
 def test_quaternion_product_is_matrix_product(first: int, second: int) -> None:
     a, b = axis_angle(1.7, first), axis_angle(2.2, second)

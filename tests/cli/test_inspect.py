@@ -141,7 +141,7 @@ def test_a_header_with_a_negative_size_ends(tmp_path: Path) -> None:
     assert "has size -512" in inspect_shard(tmp_path / "negative.tar").problems[0]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_no_damage_trips_it(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("damage") / "x.tar"

@@ -20,15 +20,6 @@ UNSTABLE = {"summary.json", "report.html"}
 """They hold the seconds of the last start."""
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The long ones run in `make test-faults`, which names the mark."""
-    if "faults" in str(config.getoption("markexpr", "")):
-        return
-    for item in items:
-        if item.get_closest_marker("faults") and item.get_closest_marker("slow"):
-            item.add_marker(pytest.mark.skip(reason="takes minutes: make test-faults"))
-
-
 @pytest.fixture(scope="session")
 def actors(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three short films of one rendered actor each, a broken file and an exact copy."""

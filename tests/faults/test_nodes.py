@@ -34,7 +34,8 @@ def test_a_node_that_dies_leaves_no_trace(
     job.env = {"RAY_ADDRESS": cluster.address}
     job.start()
     job.until(lambda: (job.clips / "sources.parquet").exists())
-    job.until(lambda: len(_workers_on(node)) >= 2 or not job.running())
+    # Three shots for three workers, of which one or two are here.
+    job.until(lambda: _workers_on(node) or not job.running())
     assert job.running(), job.log()
     cluster.remove_node(node, allow_graceful=False)
     assert job.wait() == 0, job.log()

@@ -36,7 +36,7 @@ def look(shirt: tuple[int, ...], trousers: tuple[int, ...], scale: int = 1) -> A
     return look_at(picture(shirt, trousers, scale), person(scale=scale))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(colours, colours, colours, colours)
 def test_difference_is_a_symmetric_distance_up_to_one(
     one: tuple[int, ...], two: tuple[int, ...], three: tuple[int, ...], four: tuple[int, ...]

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from avatarmill.pipeline.groups import (
@@ -22,7 +22,6 @@ def source(name: str, sha: str | None = None, size: int = 1) -> Source:
     return Source(uri=name, path=name, sha256=sha or f"sha-{name}", size_bytes=size)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.text("abc", min_size=1, max_size=4), st.sampled_from("xyz"))))
 def test_each_source_is_either_unique_or_a_duplicate_of_a_unique_one(
     listed: list[tuple[str, str]],

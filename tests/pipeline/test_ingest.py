@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from avatarmill.pipeline.ingest import as_place, check_input, list_sources, read_list
@@ -172,7 +172,6 @@ def test_a_table_is_a_sequence_of_sources() -> None:
         table[3]
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=3)))
 def test_the_first_of_equals_stays(names: list[str]) -> None:
     table = SourceTable.of([Source(name, str(k), "", 0) for k, name in enumerate(names)])

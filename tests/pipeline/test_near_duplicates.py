@@ -146,7 +146,7 @@ def test_the_first_of_the_list_stays() -> None:
     assert {film: copy.of for film, copy in copies.items()} == {3: 1, 5: 2, 6: 1}
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(st.permutations(range(len(FILMS))))
 def test_one_of_each_family_stays_whatever_the_order(order: list[int]) -> None:
     films = [FILMS[k] for k in order]

@@ -42,7 +42,7 @@ def looks() -> list[Appearance]:
     return [look_at(image, figure(80, red)), look_at(image, figure(240, blue))]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(60, 250), st.integers(60, 250))
 def test_shared_masks_never_overlap_and_lose_nothing(red: int, blue: int) -> None:
     image, mask, other = scene(red, blue)

@@ -65,7 +65,7 @@ def test_rows_are_read_from_the_middle_of_a_long_table(tmp_path: Path) -> None:
     assert not is_written(tmp_path / "none.parquet", SourceTable.of([]), "now")
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(order=st.permutations(range(40)), killed=st.integers(0, 40))
 def test_the_order_of_arrival_and_a_kill_leave_no_trace(
     order: list[int], killed: int, tmp_path_factory: pytest.TempPathFactory

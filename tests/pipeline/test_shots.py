@@ -140,7 +140,6 @@ def test_the_limit_is_checked() -> None:
         ShotConfig(unlikeness=3.0)
 
 
-@pytest.mark.slow
 def test_rendered_films_are_cut_where_they_were_joined(bench: ModuleType, tmp_path: Path) -> None:
     """Another camera on the same person, a fade and a dissolve, as the bench scores them."""
     with video_child(ProbeConfig()) as child:
@@ -158,7 +157,6 @@ def test_each_boundary_is_counted_once(bench: ModuleType) -> None:
 
 
 @pytest.mark.real
-@pytest.mark.slow
 def test_real_clips_joined(bench: ModuleType, real_videos: Path, tmp_path: Path) -> None:
     film, edges = bench.joined(bench.DEVELOPMENT_CLIPS, 1)
     case = bench._written("joined", "1", film, edges, tmp_path)

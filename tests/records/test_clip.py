@@ -56,7 +56,7 @@ def make_clip(seed: int = 0, references: int = 2, targets: int = 1, side: int = 
 
 
 @given(st.integers(0, 99), st.integers(1, 4), st.integers(0, 3))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_round_trip(seed: int, references: int, targets: int) -> None:
     clip = make_clip(seed, references, targets)
     back = clip_from_members(clip.key, clip_to_members(clip))

@@ -52,7 +52,7 @@ write_tar(Path(sys.argv[1]), samples())
 
 
 @given(st.dictionaries(KEYS, MEMBERS, max_size=6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_round_trip(samples: dict[str, dict[str, bytes]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "shard.tar")

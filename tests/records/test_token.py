@@ -37,7 +37,7 @@ def make_sample(latent: np.ndarray, *, face: bool = False) -> TokenSample:
 
 
 @given(LATENTS, st.booleans())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_round_trip(latent: np.ndarray, face: bool) -> None:
     sample = make_sample(latent, face=face)
     members = token_to_members(sample)

@@ -72,7 +72,7 @@ def test_statistics_travel_with_the_weights() -> None:
     torch.testing.assert_close(compressor.encode(tokens) * 3.0 + 2.0, compressor.raw(tokens))
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(st.integers(0, 1000))
 def test_a_token_is_compressed_on_its_own(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)

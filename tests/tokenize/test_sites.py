@@ -66,7 +66,7 @@ def test_the_same_body_gives_the_same_sites(body: Body, sites: Sites) -> None:
     assert torch.equal(again.barycentric, sites.barycentric)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1))
 def test_closest_point_beats_a_dense_sampling(seed: int) -> None:
     rng = np.random.default_rng(seed)

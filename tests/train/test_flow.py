@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from avatarmill.train.flow import (
@@ -25,7 +25,6 @@ def pair(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     )
 
 
-@settings(deadline=None)
 @given(t=times, seed=st.integers(0, 1000))
 def test_data_and_noise_come_back_from_point_and_velocity(t: torch.Tensor, seed: int) -> None:
     data, noise = pair(seed)
@@ -41,7 +40,6 @@ def test_path_ends_at_data_and_noise() -> None:
     torch.testing.assert_close(PATH.interpolate(data, noise, one), noise, rtol=0, atol=0)
 
 
-@settings(deadline=None)
 @given(t=times)
 def test_velocity_is_the_derivative_of_the_path(t: torch.Tensor) -> None:
     data, noise = pair()
@@ -75,7 +73,6 @@ def test_prior_is_finite_at_both_ends_of_the_path() -> None:
         assert prior.velocity(torch.ones(3), torch.ones(3), time).isfinite().all()
 
 
-@settings(deadline=None)
 @given(num=st.integers(1, 64), seed=st.integers(0, 99))
 def test_times_lie_inside_and_repeat(num: int, seed: int) -> None:
     def draw() -> torch.Tensor:
