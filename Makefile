@@ -31,9 +31,8 @@ setup: .venv/.stamp .venv-mediapipe/.stamp .venv/.kernels  ## both Python enviro
 test: setup  ## every test but those that take minutes; ARGS='-k name' to choose
 	.venv/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m 'not slow' $(ARGS)
 
-test-faults: setup  ## the others: kills, hangs, crashes, full disks, dying nodes, the notebooks
-	.venv/bin/python -m pytest -n $(FAULT_PROCESSES) --dist loadfile --no-loadscope-reorder -m 'faults or slow' tests/faults \
-		tests/records tests/infra tests/test_notebooks.py $(ARGS)
+test-faults: setup  ## all that takes minutes: kills, hangs, full disks, dying nodes, the notebooks
+	.venv/bin/python -m pytest -n $(FAULT_PROCESSES) --dist loadfile --no-loadscope-reorder -m 'faults or slow' $(ARGS)
 
 check: setup  ## ruff, mypy --strict, layout and import directions
 	.venv/bin/ruff check .

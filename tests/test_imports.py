@@ -4,6 +4,7 @@ import ast
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,10 +47,15 @@ class Import:
         return f"{self.path}:{self.line} {self.name}"
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def python_files(*folders: str) -> Iterator[tuple[str, ast.Module]]:
     for folder in folders:
         for path in sorted((ROOT / folder).rglob("*.py")):
-            yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())
+            yield path.relative_to(ROOT).as_posix(), parsed(path)
 
 
 def imports(*folders: str) -> Iterator[Import]:
@@ -58,8 +64,13 @@ def imports(*folders: str) -> Iterator[Import]:
             yield from module_imports(path)
 
 
-def module_imports(file: Path) -> Iterator[Import]:
-    path, tree = file.relative_to(ROOT).as_posix(), ast.parse(file.read_text())
+@cache
+def module_imports(file: Path) -> tuple[Import, ...]:
+    return tuple(_imports(file))
+
+
+def _imports(file: Path) -> Iterator[Import]:
+    path, tree = file.relative_to(ROOT).as_posix(), parsed(file)
     outside = {id(node) for node in _statements_outside_functions(tree)}
     for node in ast.walk(tree):
         names: list[str] = []

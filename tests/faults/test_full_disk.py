@@ -63,12 +63,15 @@ def test_a_full_disk_stops_the_job_and_nothing_is_lost(
 
 @pytest.mark.parametrize("name", ["curate", "cut"])
 def test_a_full_disk_is_said_in_one_line(
-    new_job: Callable[[int], Any], own_mounts: list[str], name: str
+    job_type: type[Any], own_mounts: list[str], tmp_path: Path, name: str
 ) -> None:
     """The same on a disk without room for the configuration: no Ray is started."""
-    job = new_job(1)
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "a.mp4").touch()
+    job = job_type(tmp_path / "videos", tmp_path / "run")
     command = [name if word == "curate" else word for word in job.command()]
-    mount = f'mkdir -p {job.out} && mount -t tmpfs -o size=4k none {job.out} && exec "$@"'
+    mount = f"mkdir -p {job.out} && mount -t tmpfs -o size=4k none {job.out} && "
+    mount += f'head -c 4096 /dev/zero > {job.out}/full && exec "$@"'
     done = subprocess.run(
         [*own_mounts, "sh", "-c", mount, "sh", *command], capture_output=True, text=True
     )

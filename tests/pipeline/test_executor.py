@@ -130,6 +130,7 @@ class Die:
 
 
 @pytest.mark.usefixtures("ray")
+@pytest.mark.slow
 def test_a_part_that_kills_its_worker_is_given_up() -> None:
     pools = [StagePool((StageSpec("die", Die),), Pool("die", 1, 0.25))]
     done = {work.source.uri: work.content for work in run_on_ray(WORKS, pools, Board())}

@@ -69,6 +69,7 @@ def test_resumed_run_has_the_same_curve_and_the_same_weights(
         run(tiny(tokens, resumed, learning_rate=0.5))
 
 
+@pytest.mark.slow
 def test_two_ranks_under_torchrun_share_the_epoch(
     write_shards: ShardWriter, tmp_path: Path
 ) -> None:

@@ -49,7 +49,8 @@ def divide(sizes: Array, sample: int) -> Strata:
     of[order] = np.minimum((strata * reached / weights.sum()).astype(np.int64), strata - 1)
     # A stratum of one huge film can leave others empty: number those that are there.
     of = np.unique(of, return_inverse=True)[1].astype(np.int64)
-    return Strata(of, _sums(of, np.ones(len(of)), 0), _sums(of, weights, 0))
+    counts, totals = np.bincount(of), np.bincount(of, weights=weights)
+    return Strata(of, counts.astype(np.float64), totals.astype(np.float64))
 
 
 def draw(strata: Strata, sample: int, seed: int) -> NDArray[np.int64]:
@@ -72,12 +73,13 @@ def total(
     weights = weights if np.asarray(sizes).sum() > 0 else np.ones(len(rows))
     amounts = np.asarray(values, np.float64)
 
-    def of_sample(chosen: NDArray[np.int64]) -> float:
+    def of_samples(chosen: NDArray[np.int64]) -> Array:
         sums = _by_stratum(strata, rows[chosen], amounts[chosen])
         over = _by_stratum(strata, rows[chosen], weights[chosen])
-        return float((strata.sizes * sums / over.clip(1e-12)).sum())
+        totals: Array = (strata.sizes * sums / over.clip(1e-12)).sum(-1)
+        return totals
 
-    found = _bootstrap(strata.of[rows], of_sample)
+    found = _bootstrap(strata.of[rows], of_samples)
     # Sources unlike all that were seen: they may take nothing, or twice as much.
     unseen = found.value * _unseen(strata, rows)
     return _at_least(found, found.value - unseen, found.value + unseen)
@@ -87,12 +89,13 @@ def share(strata: Strata, rows: NDArray[np.int64], values: Sequence[bool]) -> Es
     """The share of all sources for which something is true, from the sampled `rows`."""
     truth = np.asarray(values, np.float64)
 
-    def of_sample(chosen: NDArray[np.int64]) -> float:
+    def of_samples(chosen: NDArray[np.int64]) -> Array:
         sums = _by_stratum(strata, rows[chosen], truth[chosen])
-        over = _by_stratum(strata, rows[chosen], np.ones(len(chosen)))
-        return float((strata.counts * sums / over.clip(1)).sum() / strata.counts.sum())
+        over = _by_stratum(strata, rows[chosen], np.ones(chosen.shape))
+        shares: Array = (strata.counts * sums / over.clip(1)).sum(-1) / strata.counts.sum()
+        return shares
 
-    found = _bootstrap(strata.of[rows], of_sample)
+    found = _bootstrap(strata.of[rows], of_samples)
     unseen = _unseen(strata, rows)
     low, high = found.value * (1 - unseen), found.value + (1 - found.value) * unseen
     wide = _at_least(found, low, high)
@@ -110,26 +113,25 @@ def _at_least(found: Estimate, low: float, high: float) -> Estimate:
 
 
 def _by_stratum(strata: Strata, rows: NDArray[np.int64], values: Array) -> Array:
-    return _sums(strata.of[rows], values, len(strata.counts))
+    """[R, S] sums over each of R samples, of their `rows` and `values` [R, n]."""
+    samples, length = len(rows), len(strata.counts)
+    place = strata.of[rows] + length * np.arange(samples)[:, None]
+    sums = np.bincount(place.ravel(), weights=values.ravel(), minlength=samples * length)
+    return sums.astype(np.float64).reshape(samples, length)
 
 
-def _sums(of: NDArray[np.int64], values: Array, length: int) -> Array:
-    return np.bincount(of, weights=values, minlength=length).astype(np.float64)
-
-
-def _bootstrap(of: NDArray[np.int64], statistic: Callable[[NDArray[np.int64]], float]) -> Estimate:
+def _bootstrap(of: NDArray[np.int64], statistic: Callable[[NDArray[np.int64]], Array]) -> Estimate:
     """The statistic of the sample, and its spread when the sample is drawn from itself again.
 
-    The spread of n values of S strata drawn from themselves is too small by the root of
-    (n - S) / n, and its quantiles are those of the normal distribution where t's are due.
+    `statistic` takes places [R, n] in the sample and returns R figures. The spread of n values of
+    S strata drawn from themselves is too small by the root of (n - S) / n, and its quantiles are
+    those of the normal distribution where t's are due.
     """
     rng = np.random.default_rng(0)
     members = [np.flatnonzero(of == stratum) for stratum in np.unique(of)]
-    value = statistic(np.arange(len(of)))
-    drawn = [
-        statistic(np.concatenate([rng.choice(own, len(own)) for own in members]))
-        for _ in range(RESAMPLES)
-    ]
+    value = float(statistic(np.arange(len(of))[None])[0])
+    again = [rng.choice(own, (RESAMPLES, len(own))) for own in members]
+    drawn = statistic(np.concatenate(again, axis=1))
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     free = max(len(of) - len(members), 1)
     wider = float((len(of) / free) ** 0.5 * stdtrit(free, (1 + LEVEL) / 2) / ndtri((1 + LEVEL) / 2))
