@@ -3,7 +3,9 @@
 `overhead_ratio`: wall seconds of the job, from the first row read to the last commit, less the
 fixed start, over the CPU seconds that the same stages take over the same files in a plain loop
 without Ray, divided by cores. `peak_memory_ratio_8x`: peak of all processes and the object store
-with 8 times the films, and with films 8 times as long, over the peak without.
+with 8 times the films, and with films 8 times as long, over the peak of two films; one worker each,
+beside each other. Memory grows with spans up to `shots.longest_seconds`: films are as long as that,
+both scaled down.
 """
 
 import json
@@ -14,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from math import ceil
@@ -36,8 +39,8 @@ from avatarmill.synth.job import SynthConfig
 from avatarmill.synth.job import run as synth
 
 FOLDER = Path(__file__).parent
-FILMS, FILM_SECONDS = 4, 4.0
-MEMORY_FILMS, MEMORY_SECONDS = 2, 2.0
+FILMS, FILM_SECONDS = 2, 4.0
+MEMORY_SECONDS = 1.2
 SAMPLE_SECONDS = 1.0
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
@@ -49,7 +52,7 @@ class Config:
     """What to measure, and how long."""
 
     parts: tuple[Part, ...] = ("overhead", "memory", "list")
-    minutes: float = 4.2
+    minutes: float = 4.3
     """Length of the job whose overhead is measured."""
     plain: Path | None = None
     """Run a plain loop over this folder, print its CPU seconds and end: what the others start."""
@@ -88,8 +91,8 @@ def overhead(films: Sequence[Path], root: Path, minutes: float) -> dict[str, flo
     one = copies(films[:1], root / "one", 1)
     wall, summary = job(one, root / "run-one", cores)
     startup = wall - sum(summary["stage_seconds"].values())
-    trial = copies(films, root / "trial", 1)
-    each = plain_in_processes(trial, root / "split-trial", cores) / FILMS
+    trial = copies(films, root / "trial", 2)
+    each = plain_in_processes(trial, root / "split-trial", cores) / (2 * FILMS)
     rounds = max(1, ceil(60 * minutes * cores / each / FILMS))
     many = copies(films, root / "many", rounds)
     cpu = plain_in_processes(many, root / "split-many", cores)
@@ -107,18 +110,15 @@ def overhead(films: Sequence[Path], root: Path, minutes: float) -> dict[str, flo
 
 def memory(films: Sequence[Path], root: Path) -> dict[str, float]:
     """Peaks of the job on a small list, on one of 8 times the films, and on longer films."""
-    short = [
-        cut(film, root / f"short-{film.name}", MEMORY_SECONDS) for film in films[:MEMORY_FILMS]
-    ]
+    short = [cut(film, root / f"short-{film.name}", MEMORY_SECONDS) for film in films]
     lists = {
         "1x": copies(short, root / "m1", 1),
         "8x_films": copies(short, root / "m8", 8),
         "8x_length": copies(short, root / "l8", 1, loops=8),
     }
-    cores = os.cpu_count() or 1
-    peaks = {
-        name: peak_bytes(folder, root / f"run-{name}", cores) for name, folder in lists.items()
-    }
+    with ThreadPoolExecutor(len(lists)) as pool:
+        of = pool.map(lambda name: peak_bytes(lists[name], root / f"run-{name}", 1), lists)
+        peaks = dict(zip(lists, of, strict=True))
     figures = {f"peak_mb_{name}": peak / 1e6 for name, peak in peaks.items()}
     worst = max(peaks["8x_films"], peaks["8x_length"]) / peaks["1x"]
     return {"peak_memory_ratio_8x": worst, **figures}
@@ -190,7 +190,9 @@ def peak_bytes(videos: Path, out: Path, workers: int) -> float:
     """Peak of what all processes of a job hold, shared pages once, and its object store."""
     with (out.with_suffix(".log")).open("wb") as log:
         process = subprocess.Popen(
-            _curate(videos, out, workers), env=os.environ | ONE_THREAD, stderr=log
+            [*_curate(videos, out, workers), "--shots.longest-seconds", str(MEMORY_SECONDS + 0.1)],
+            env=os.environ | ONE_THREAD,
+            stderr=log,
         )
         peak = 0.0
         while process.poll() is None:

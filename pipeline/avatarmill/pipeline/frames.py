@@ -54,7 +54,7 @@ class FramesConfig:
     """Child processes, each with one film in hand; 0 for one a core."""
     max_side: int = 0
     """Longer side of the frames, pixels; 0 keeps the size of each film."""
-    batch_bytes: int = 16 << 20
+    batch_bytes: int = 32 << 20
     """Memory of one batch of frames. Each decoder has three."""
     batch_seconds: float = 120.0
     """Deadline of one batch."""
