@@ -91,6 +91,7 @@ def test_tokens_train_a_checkpoint_that_generates(out: Path) -> None:
     assert made == {".ply", ".png", ".mp4", ".json"}
 
 
+@pytest.mark.slow
 def test_actors_train_a_reconstructor(tmp_path: Path) -> None:
     actors = ActorSetConfig(kind="wild", actors=2, frames=3, seed=5)
     folder = build_actor_set(tmp_path, actors, 1)

@@ -42,6 +42,7 @@ def test_bad_settings_name_the_field(tmp_path: Path) -> None:
         DemoConfig(actors=0)
 
 
+@pytest.mark.slow
 def test_a_folder_without_people_ends_early_with_its_reasons(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
