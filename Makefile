@@ -26,7 +26,7 @@ export DS_BUILD_OPS := 0
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/.stamp .venv-mediapipe/.stamp .venv/.kernels  ## both Python environments (done by the others)
+setup: .venv/.stamp .venv-mediapipe/.stamp .venv/.kernels  ## both Python environments and the compiled kernels (done by the others)
 
 test: setup  ## every test but those that take minutes; ARGS='-k name' to choose
 	.venv/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m 'not slow' $(ARGS)

@@ -55,6 +55,7 @@ def test_kills_at_random_moments_leave_no_trace(
         job.start()
     assert job.wait() == 0, job.log()
     _assert_same(job, expected)
+    # Two agents of Ray itself look for their node only now and then.
     _, left = psutil.wait_procs(list(started), timeout=60)
     assert not list(filter(_lives, left)), "processes outlive their driver"
 
