@@ -36,7 +36,7 @@ from avatarmill.pipeline.children.supervise import (
 from avatarmill.pipeline.decode import output_size
 from avatarmill.pipeline.fetch import FetchConfig
 from avatarmill.pipeline.ingest import Inputs, read_list
-from avatarmill.pipeline.probe import FORMATS, ProbeConfig, probe
+from avatarmill.pipeline.probe import ProbeConfig, probe
 from avatarmill.pipeline.shots import broken_file
 from avatarmill.pipeline.spool import Spool
 from avatarmill.pipeline.types import Frames, Reason, Reject, Source
@@ -244,6 +244,7 @@ class _Decoder:
 
     def _batches(self, source: Source, times: list[NDArray[np.float64]]) -> Reject | None:
         """Hands out the frames of a film and returns the verdict on it; `times` gets theirs."""
+        # This child begins with a film when it is asked for its facts.
         facts = probe(self._child, source, self._config.probe)
         if isinstance(facts, Reject):
             return facts
@@ -253,7 +254,7 @@ class _Decoder:
         if not most:
             limit = f"FramesConfig.batch_bytes is {self._config.batch_bytes}"
             return Reject(Reason.TOO_LARGE, f"a frame of {width}x{height}, {limit}", _STAGE)
-        self._start(source)
+        self._share()
         place = {"width": width, "height": height, "rotation": facts.rotation, "most": most}
         while not self._stopped:
             counts = self._batch(source, place, times)
@@ -264,14 +265,12 @@ class _Decoder:
                 return None if broken is None else replace(broken, stage=_STAGE)
         return None
 
-    def _start(self, source: Source) -> None:
-        """Begins with a film; a fresh child maps the memory first."""
+    def _share(self) -> None:
+        """Makes a fresh child map the memory."""
         if self._child.pid != self._shared:
             size = self._config.batch_bytes
             self._call("share", fd=self._descriptor, slots=_SLOTS, slot_bytes=size)
             self._shared = self._child.pid
-        limit = self._config.probe.max_pixels
-        self._call("start", path=source.path, formats=FORMATS, max_pixels=limit)
 
     def _batch(
         self, source: Source, place: dict[str, int], times: list[NDArray[np.float64]]

@@ -2,6 +2,7 @@
 
 import mmap
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import av
@@ -14,6 +15,7 @@ from avatarmill.pipeline.children.protocol import Message, serve
 from avatarmill.pipeline.children.video_child import (
     error_text,
     new_counts,
+    of_first_frame,
     probe,
     strict_frames,
 )
@@ -39,11 +41,18 @@ class Films:
         self._memory = np.frombuffer(memory, np.uint8).reshape(slots, size)
         return Message()
 
-    def start(self, request: Message) -> Message:
-        """Begins with a film: `path`, `formats`, `max_pixels`."""
+    def probe(self, request: Message) -> Message:
+        """Begins with a film, and replies as `video_child.probe` does."""
         self._counts = new_counts()
-        self._frames = strict_frames(request, self._counts, _THREADS)
-        return Message()
+        facts: dict[str, Any] = {}
+        # Opened once for both: to open a short film costs as much as dozens of its frames.
+        frames = strict_frames(request, self._counts, _THREADS, facts)
+        first = next(frames, None)
+        if first is None:
+            self._frames = frames
+            return probe(request)  # which is less strict, and knows what to say of such a file
+        self._frames = chain((first,), frames)
+        return Message({**facts, **of_first_frame(first)})
 
     def fill(self, request: Message) -> Message:
         """Puts the next frames into a slot, upright RGB of `width` and `height`.
@@ -89,4 +98,4 @@ class Films:
 
 if __name__ == "__main__":
     films = Films()
-    serve({"probe": probe, "share": films.share, "start": films.start, "fill": films.fill})
+    serve({"probe": films.probe, "share": films.share, "fill": films.fill})

@@ -34,7 +34,13 @@ def probe(request: Message) -> Message:
         with _open(request) as container:
             if not container.streams.video:
                 return Message({"no_video": container.format.name})
-            return Message(_facts(container, container.streams.video[0]))
+            stream = container.streams.video[0]
+            facts = _declared(container, stream)
+            if "error" in facts:
+                return Message(facts)
+            for frame in container.decode(stream):
+                return Message({**facts, **of_first_frame(frame)})
+            return Message({"error": "no frame decodes"})
     except av.error.FFmpegError as error:
         return Message({"error": error_text(error)})
 
@@ -74,15 +80,22 @@ def new_counts() -> dict[str, Any]:
     return {**dict.fromkeys(names, 0), "error": ""}
 
 
-def strict_frames(request: Message, counts: dict[str, Any], threads: int) -> Iterator[VideoFrame]:
+def strict_frames(
+    request: Message, counts: dict[str, Any], threads: int, facts: dict[str, Any] | None = None
+) -> Iterator[VideoFrame]:
     """Every frame of the first video stream in order, decoded by `threads` threads.
 
     Ends at the first error, whose text is then in `counts`. The file is sound only if
-    `shots.broken_file` finds nothing wrong with the counts at the end.
+    `shots.broken_file` finds nothing wrong with the counts at the end. `facts` gets what the file
+    declares, before its first frame.
     """
     try:
         with _open(request) as container:
+            if not container.streams.video:
+                return
             stream = container.streams.video[0]
+            if facts is not None:
+                facts.update(_declared(container, stream))
             # A concealed error is an error: no frame of a broken file may pass as good.
             stream.codec_context.options = {**_limits(request), "err_detect": "explode"}
             stream.codec_context.thread_count = threads
@@ -119,12 +132,17 @@ def _limits(request: Message) -> dict[str, str]:
     return {"max_pixels": str(request.values["max_pixels"])}
 
 
-def _facts(container: InputContainer, stream: VideoStream) -> dict[str, Any]:
+def of_first_frame(frame: VideoFrame) -> dict[str, Any]:
+    """The facts of a file that only a decoded frame tells."""
+    return {"rotation": frame.rotation % 360, "start_seconds": float(frame.time)}
+
+
+def _declared(container: InputContainer, stream: VideoStream) -> dict[str, Any]:
     rate = stream.average_rate or stream.guessed_rate or 0
     aspect = stream.sample_aspect_ratio or 1
     if stream.width * stream.height == 0:
         return {"error": "the stream declares no frame size"}
-    facts = {
+    return {
         "width": stream.width,
         "height": stream.height,
         "aspect": float(aspect) if aspect else 1.0,
@@ -136,9 +154,6 @@ def _facts(container: InputContainer, stream: VideoStream) -> dict[str, Any]:
         "stream": stream.index,
         "focal_35mm": focal_35mm({**container.metadata, **stream.metadata}),
     }
-    for frame in container.decode(stream):
-        return {**facts, "rotation": frame.rotation % 360, "start_seconds": float(frame.time)}
-    return {"error": "no frame decodes"}
 
 
 def focal_35mm(tags: dict[str, str]) -> float:
