@@ -59,7 +59,7 @@ from peers_systems import (
 
 from avatarmill.cli.console import say, table
 
-NUM_FILMS, GOOD_FILMS, BROKEN_OF_A_KIND = 24, 6, 2
+CLIP_FILMS, FRAME_FILMS, GOOD_FILMS, BROKEN_OF_A_KIND = 32, 24, 6, 2
 MEAN_TOLERANCE = 1.5
 PEER_ENCODER = ("--encode.preset", "medium", "--encode.crf", "23")
 TARGETS = {
@@ -92,9 +92,9 @@ def main(config: Config) -> None:
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         takes = given_takes(config.videos, root) if config.videos else render_takes(root)
-        films = join_films(takes, root / "films", NUM_FILMS)
+        films = join_films(takes, root / "films", CLIP_FILMS)
         if "frames" in config.parts:
-            figures |= frames(films, root, config.rounds)
+            figures |= frames(films[:FRAME_FILMS], root, config.rounds)
         if "clips" in config.parts:
             figures |= clips(films, takes[0], root, config.rounds)
         if "broken" in config.parts:

@@ -46,8 +46,8 @@ class _Hit:
 class DissolveDetector:
     """Takes pictures in order and keeps the last 37.
 
-    Products of all pairs of pictures in memory are kept up to date, one row a frame; the rules are
-    arithmetic on them.
+    Products and distances of all pairs of pictures in memory are kept up to date, one row a frame;
+    the rules are arithmetic on them.
     """
 
     def __init__(self, comparer: Comparer, fps: float) -> None:
@@ -57,6 +57,7 @@ class DissolveDetector:
         self._ring: deque[Picture] = deque(maxlen=size)
         self._colors = np.zeros((size, COARSE_SIZE), np.float32)
         self._products = np.zeros((size, size))
+        self._distances = np.zeros((size, size))
         self._pushed = self._count = 0
         self._hits: list[_Hit] = []
 
@@ -70,6 +71,8 @@ class DissolveDetector:
         self._colors[slot] = picture.coarse
         row = self._colors @ picture.coarse
         self._products[slot], self._products[:, slot] = row, row
+        distances = row[slot] + np.diag(self._products) - 2 * self._products[slot]
+        self._distances[slot], self._distances[:, slot] = distances, distances
         self._count += 1
         for half in _HALF_WIDTHS:
             if 2 * half < self._count:
@@ -150,7 +153,8 @@ class DissolveDetector:
 
     def _distance(self, one: int, other: int) -> float:
         """Squared distance of two pictures' colours."""
-        return self._product(one, one) + self._product(other, other) - 2 * self._product(one, other)
+        size = len(self._colors)
+        return self._distances.item(one % size, other % size)
 
     def _lost_contrast(self, half: int) -> bool:
         before, middle, after = (

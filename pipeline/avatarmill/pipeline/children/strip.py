@@ -68,7 +68,7 @@ class Strip:
         ticks = np.array(sorted(self._sums))
         raw = np.stack([self._sums[tick] / self._counts[tick] for tick in ticks.tolist()])
         down, across = _shrink(*_lit(self._rows)), _shrink(*_lit(self._columns))
-        small = np.einsum("ai,nij,bj->nab", down, raw, across)
+        small = down @ raw @ across.T
         every = np.arange(ticks[-1] + 1)
         after = np.searchsorted(ticks, every)
         before = np.where(ticks[after] == every, after, after - 1)

@@ -12,6 +12,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from avatarmill.pipeline.children.protocol import Message, serve
@@ -61,10 +62,12 @@ def scan(request: Message) -> Message:
         shortest_seconds=float(request.values["shortest_seconds"]),
     )
     strip = Strip()
+    # One for all frames: making one costs as much as it does.
+    reformatter = VideoReformatter()
     try:
         for frame in strict_frames(request, counts, _THREADS):
             pts.append(float(frame.time))
-            small = _small(frame)
+            small = _small(frame, reformatter)
             detector.push(small)
             strip.push(small, float(frame.time), frame.rotation)
     except av.error.FFmpegError as error:
@@ -189,10 +192,11 @@ def _expected_frames(stream: VideoStream) -> int:
     return min(stream.frames, in_index or stream.frames)
 
 
-def _small(frame: VideoFrame) -> Any:
+def _small(frame: VideoFrame, reformatter: VideoReformatter) -> Any:
     scale = min(1.0, _SCAN_SIDE / max(frame.width, frame.height))
     width, height = max(2, round(frame.width * scale)), max(2, round(frame.height * scale))
-    return frame.to_ndarray(width=width, height=height, format="bgr24", interpolation="AREA")
+    small = reformatter.reformat(frame, width, height, "bgr24", interpolation="AREA", threads=1)
+    return small.to_ndarray()
 
 
 def error_text(error: av.error.FFmpegError) -> str:
