@@ -12,7 +12,6 @@ from avatarmill.pipeline.decode import DecodeConfig
 from avatarmill.pipeline.encode import EncodeConfig, EncodedShot, encode
 from avatarmill.pipeline.executor import StageSpec
 from avatarmill.pipeline.fetch import FetchConfig
-from avatarmill.pipeline.gather import Gather
 from avatarmill.pipeline.groups import (
     by_precedence,
     plan_groups,
@@ -21,7 +20,6 @@ from avatarmill.pipeline.groups import (
 )
 from avatarmill.pipeline.identify import stat_files
 from avatarmill.pipeline.ingest import check_input, read_list
-from avatarmill.pipeline.pending import pending_groups, windows
 from avatarmill.pipeline.pools import Workers
 from avatarmill.pipeline.probe import ProbeConfig
 from avatarmill.pipeline.rounds import Making, close_run, make_groups, scan_all, unless_full
@@ -31,7 +29,7 @@ from avatarmill.pipeline.spool import Spool
 from avatarmill.pipeline.types import Reject, Source
 from avatarmill.pipeline.watch import Watch, WatchConfig
 from avatarmill.pipeline.work import Content, Outcome, ShotSpan
-from avatarmill.records.commit import merge, sweep
+from avatarmill.records.commit import sweep
 from avatarmill.records.fingerprint import fingerprint
 from avatarmill.records.ledger import InputState
 from avatarmill.records.runs import write_config
@@ -161,14 +159,6 @@ def _run(config: CutConfig, watch: Watch) -> int:
     plan = plan_groups(
         by_precedence(unique, folder), folder, group_size=config.group_size, fingerprint=made_by
     )
-    pending = pending_groups(folder, plan)
     cutting = [StageSpec("cut", partial(CutStage, config, made_by))]
-    making = Making(cutting, config.workers, SHOT_INDEX, folder, plan.fingerprint)
-    gather = Gather()
-    gather.seconds.update(scans.seconds)
-    watch.progress.groups(len(pending))
-    for window in windows(plan, pending):
-        make_groups(making, window, gather, scans, watch)
-    watch.progress.phase("merge")
-    merge(folder, SHOT_INDEX)
-    return close_run(folder, copies, sources, gather)
+    making = Making(cutting, config.workers, SHOT_INDEX, folder, plan, "cut")
+    return close_run(folder, copies, sources, make_groups(making, scans, watch))

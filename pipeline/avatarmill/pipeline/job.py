@@ -10,7 +10,6 @@ from avatarmill.pipeline.fetch import FetchConfig
 from avatarmill.pipeline.fit import FitConfig
 from avatarmill.pipeline.fitter import FitterConfig
 from avatarmill.pipeline.foreseen import Pilot, read_pilot
-from avatarmill.pipeline.gather import Gather
 from avatarmill.pipeline.groups import (
     by_precedence,
     plan_groups,
@@ -22,10 +21,6 @@ from avatarmill.pipeline.ingest import check_input, read_list
 from avatarmill.pipeline.mask_config import MaskConfig
 from avatarmill.pipeline.memory import MemoryConfig
 from avatarmill.pipeline.near_duplicates import NearDuplicateConfig
-from avatarmill.pipeline.pending import (
-    pending_groups,
-    windows,
-)
 from avatarmill.pipeline.people import PeopleConfig
 from avatarmill.pipeline.pools import Workers
 from avatarmill.pipeline.probe import ProbeConfig
@@ -42,11 +37,7 @@ from avatarmill.pipeline.stages import (
 )
 from avatarmill.pipeline.watch import Watch, WatchConfig
 from avatarmill.records.clip import CLIP_INDEX
-from avatarmill.records.commit import (
-    list_commits,
-    merge,
-    sweep,
-)
+from avatarmill.records.commit import list_commits, sweep
 from avatarmill.records.ledger import InputState
 from avatarmill.records.runs import write_config
 from avatarmill.records.tombstones import buried
@@ -154,21 +145,9 @@ def _run(config: CurateConfig, watch: Watch) -> int:
         group_size=config.group_size,
         fingerprint=made_by,
     )
-    pending = pending_groups(folder, plan)
-    making = Making(
-        curation_stages(config.stages(), config.fetch),
-        config.workers,
-        CLIP_INDEX,
-        folder,
-        plan.fingerprint,
-    )
-    gather = Gather()
-    gather.seconds.update(scans.seconds)
-    watch.progress.groups(len(pending))
-    for window in windows(plan, pending):
-        make_groups(making, window, gather, scans, watch)
-    watch.progress.phase("merge")
-    merge(folder, CLIP_INDEX)
+    stages = curation_stages(config.stages(), config.fetch)
+    making = Making(stages, config.workers, CLIP_INDEX, folder, plan, "curate")
+    gather = make_groups(making, scans, watch)
     code = close_run(folder, copies, sources, gather, pilot)
     write_report(folder)
     return code

@@ -13,9 +13,16 @@ import pyarrow as pa
 from avatarmill.pipeline.executor import StageSpec
 from avatarmill.pipeline.foreseen import Pilot, compare
 from avatarmill.pipeline.gather import FinishedGroup, Gather
+from avatarmill.pipeline.groups import Plan
 from avatarmill.pipeline.identify import with_identity
 from avatarmill.pipeline.passes import on_workers, scanned_parts
-from avatarmill.pipeline.pending import WINDOW, NumberedGroup, group_name
+from avatarmill.pipeline.pending import (
+    WINDOW,
+    NumberedGroup,
+    group_name,
+    pending_groups,
+    windows,
+)
 from avatarmill.pipeline.pools import Workers
 from avatarmill.pipeline.scans import Scans, finish_scans, keep_scans, load_scans
 from avatarmill.pipeline.source_table import SourceTable
@@ -23,7 +30,7 @@ from avatarmill.pipeline.watch import Watch
 from avatarmill.pipeline.work import Outcome, Work, longest_first, seconds_of_video
 from avatarmill.records.atomic import write_bytes
 from avatarmill.records.canonical import json_bytes
-from avatarmill.records.commit import drop_commit, list_commits, write_group
+from avatarmill.records.commit import drop_commit, list_commits, merge, write_group
 from avatarmill.records.ledger import InputState, check_ledger, write_ledger
 from avatarmill.records.rejects import read_rejects
 
@@ -42,8 +49,9 @@ class Making:
     schema: pa.Schema
     """Of the index."""
     folder: Path
-    fingerprint: str
-    """Of everything but the list that decides the bytes of the shards."""
+    plan: Plan
+    phase: str
+    """What `avatarmill status` calls it."""
 
 
 def unless_full(out: Path, job: Callable[[], int]) -> int:
@@ -89,21 +97,30 @@ def scan_all(
     return sources, scans
 
 
-def make_groups(
-    making: Making,
-    window: list[NumberedGroup],
-    gather: Gather,
-    scans: Scans,
-    watch: Watch,
+def make_groups(making: Making, scans: Scans, watch: Watch) -> Gather:
+    """The second pass: shots to samples, a window of groups at a time, and the index of all."""
+    gather = Gather()
+    gather.seconds.update(scans.seconds)
+    pending = pending_groups(making.folder, making.plan)
+    watch.progress.groups(len(pending))
+    for window in windows(making.plan, pending):
+        _make_window(making, window, gather, scans, watch)
+    watch.progress.phase("merge")
+    merge(making.folder, making.schema)
+    return gather
+
+
+def _make_window(
+    making: Making, window: list[NumberedGroup], gather: Gather, scans: Scans, watch: Watch
 ) -> None:
-    """The second pass: shots to samples; each group is committed as it completes."""
+    """Each group is committed as it completes."""
     gather.begin(window)
     parts = longest_first(
         [[scanned_parts(source, scans) for source in group] for _, group in window]
     )
     ended = [part for part in parts if isinstance(part.content, Outcome)]
     shots = [part for part in parts if not isinstance(part.content, Outcome)]
-    watch.progress.phase("curate", len(shots), seconds_of_video(shots))
+    watch.progress.phase(making.phase, len(shots), seconds_of_video(shots))
     made = on_workers(shots, making.stages, making.workers, watch)
     for work in chain(ended, made):
         group = gather.add(work)
@@ -124,7 +141,7 @@ def _commit(making: Making, group: FinishedGroup) -> None:
         name,
         group.records,
         schema=making.schema,
-        fingerprint=making.fingerprint,
+        fingerprint=making.plan.fingerprint,
         inputs=group.inputs,
         rejects=group.rejects,
     )
