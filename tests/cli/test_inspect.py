@@ -3,6 +3,8 @@
 import io
 import tarfile
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,16 @@ from PIL import Image
 from avatarmill.cli.inspect_job import InspectConfig, run
 from avatarmill.cli.inspect_shard import inspect_shard, read_sample
 from avatarmill.cli.inspect_tables import quantile_table, reject_tables
+from avatarmill.pipeline.cut import CutConfig, CutStage
+from avatarmill.pipeline.ingest import list_sources
+from avatarmill.pipeline.probe import ProbeConfig, probe, video_child
+from avatarmill.pipeline.types import Probe, Shot
+from avatarmill.pipeline.work import Outcome, ShotSpan
 from avatarmill.records.clip import clip_from_members
+from avatarmill.records.commit import merge, write_group
+from avatarmill.records.ledger import InputState
 from avatarmill.records.rejects import RejectRow, write_rejects
+from avatarmill.records.shot import SHOT_INDEX
 from avatarmill.records.tarshard import write_tar
 from avatarmill.records.tombstones import bury
 
@@ -27,6 +37,14 @@ MakeRun = Callable[..., Any]
 def made(film: Path, make_run: MakeRun) -> Any:
     """A run with one clip."""
     return make_run(film)
+
+
+def facts_of(film: Path) -> Probe:
+    """What the film declares."""
+    with video_child(ProbeConfig()) as child:
+        facts = probe(child, list_sources(film)[0], ProbeConfig())
+    assert isinstance(facts, Probe)
+    return facts
 
 
 def lone(made: Any) -> Path:
@@ -180,6 +198,43 @@ def test_missing_and_short_shards_of_a_folder(
     shard.unlink()
     assert run(InspectConfig(made.folder)) == 1
     assert "! clips-000000.tar is missing" in capsys.readouterr().out
+
+
+def test_shots_are_shown_by_their_frames(
+    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = CutConfig(film, tmp_path / "run")
+    (source,) = list_sources(film)
+    span = ShotSpan(facts_of(film), Shot(0.0, 1.0))
+    with closing(CutStage(config, "test")) as stage:
+        (outcome,) = stage(replace(source, licence="CC0-1.0"), span)
+    assert isinstance(outcome, Outcome)
+    folder = config.out / "shots"
+    state = InputState(source.uri, source.sha256, "kept", samples=1)
+    write_group(folder, "g", outcome.clips, schema=SHOT_INDEX, fingerprint="test", inputs=[state])
+    merge(folder, SHOT_INDEX)
+    page = tmp_path / "p.html"
+    assert run(InspectConfig(config.out, html=page, verify=True)) == 0
+    told = capsys.readouterr().out
+    for words in ("CC0-1.0", "lengths and sizes", "longer side", "shot"):
+        assert words in told, words
+    text = page.read_text()
+    assert text.count("<figure>") == 3 and "25 frames of 192x144" in text
+    assert run(InspectConfig(folder / "index.parquet")) == 0
+
+    shard = folder / "g.tar"
+    found = inspect_shard(shard)
+    assert (found.kind, found.checked, found.all_problems()) == ("shot", 1, [])
+    ((key, entry),) = found.entries.items()
+    members = read_sample(shard, entry)
+    write_tar(shard, [(key, {**members, "mp4": members["mp4"][:600]})])
+    assert inspect_shard(shard).problems == [f"sample {key}: sha256 is not the index's"]
+    lone = tmp_path / "lone.tar"
+    lone.write_bytes(shard.read_bytes())
+    assert run(InspectConfig(lone, html=page)) == 1
+    assert f"! sample {key}: " in capsys.readouterr().out
+    write_tar(lone, [(key, {**members, "json": b"{}"})])
+    assert "unknown or missing fields" in inspect_shard(lone).problems[0]
 
 
 def test_quantiles_are_numpys() -> None:

@@ -111,7 +111,9 @@ def _too_short(shard: Path, rows: list[Row]) -> Iterator[str]:
 def _kind(rows: list[Row]) -> Kind:
     if not rows:
         return "other"
-    return "token" if "num_tokens" in rows[0] else "clip"
+    if "num_tokens" in rows[0]:
+        return "token"
+    return "shot" if "num_bytes" in rows[0] else "clip"
 
 
 def _counts(

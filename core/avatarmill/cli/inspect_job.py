@@ -113,7 +113,7 @@ def _look_at_table(path: Path) -> _Seen:
         return _Seen([Section(path.name, reject_tables(rejects))], [], rejects)
     if names == set(LEDGER_INDEX.names):
         return _Seen([Section(path.name, ledger_tables(rows))], [], [])
-    if {"key", "shard", "scores"} <= names:
+    if {"key", "shard"} <= names and names & {"scores", "num_bytes"}:
         if path.name == INDEX_NAME:
             say(f"{path} lists committed samples; inspect {path.parent} to see their pictures")
         return _Seen([Section(path.name, sample_tables(rows))], [], [])
@@ -125,10 +125,10 @@ def _look_at_table(path: Path) -> _Seen:
 
 def _look_at_folders(config: InspectConfig) -> _Seen:
     path = config.path
-    folders = [path, path / "clips", path / "tokens"]
+    folders = [path, *(path / name for name in ("clips", "tokens", "shots"))]
     found = [folder for folder in folders if (folder / COMMITS).is_dir()]
     if not found:
-        raise ValueError(f"path: {path} has no shards, nor clips or tokens with shards")
+        raise ValueError(f"path: {path} has no shards, nor clips, tokens or shots with shards")
     seen = _Seen([], [], [])
     for folder in found:
         section, samples, rejects = inspect_folder(folder, verify_bytes=config.verify)

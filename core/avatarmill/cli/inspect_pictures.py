@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from avatarmill.cli.inspect_shard import Kind
+from avatarmill.cli.inspect_shots import shot_pictures
 from avatarmill.records.clip import Clip, clip_from_members, frame_names
+from avatarmill.records.shot import shot_meta
 from avatarmill.records.tarshard import Members
 from avatarmill.records.token import TokenSample, token_from_members
 
@@ -36,6 +38,8 @@ def sample_card(kind: Kind, key: str, members: Members) -> Card | None:
     """
     if kind == "clip":
         return _clip_card(clip_from_members(key, members))
+    if kind == "shot":
+        return _shot_card(key, members)
     return _token_card(token_from_members(key, members)) if kind == "token" else None
 
 
@@ -54,6 +58,17 @@ def _clip_card(clip: Clip) -> Card:
         ", ".join(f"{name} {value:.3g}" for name, value in sorted(meta.scores.items())),
     ]
     return Card(clip.key, pictures, meta.captions.get("medium", ""), lines)
+
+
+def _shot_card(key: str, members: Members) -> Card:
+    meta = shot_meta(members["json"])
+    pictures = [(f"{pts:.2f} s", image) for pts, image in shot_pictures(key, members["mp4"])]
+    lines = [
+        f"{meta.source_uri}, {meta.start_seconds:.2f} to {meta.stop_seconds:.2f} s",
+        f"licence {meta.licence or 'not stated'}, consent {meta.consent or 'not stated'}",
+        f"{len(meta.pts_seconds)} frames of {meta.width}x{meta.height}",
+    ]
+    return Card(key, pictures, "", lines)
 
 
 def _masked(image: Picture, mask: Picture) -> Picture:

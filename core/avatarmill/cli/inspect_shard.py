@@ -11,6 +11,7 @@ from avatarmill.records.clip import ARRAYS, clip_from_members, clip_row
 from avatarmill.records.commit import PARTS
 from avatarmill.records.fingerprint import sha256_bytes
 from avatarmill.records.index import Row, entry_of, read_rows
+from avatarmill.records.shot import shot_row
 from avatarmill.records.tarshard import (
     BLOCK,
     ZERO_BLOCK,
@@ -23,13 +24,14 @@ from avatarmill.records.tarshard import (
 )
 from avatarmill.records.token import FACE_MEMBER, MEMBERS, token_from_members, token_record
 
-Kind = Literal["clip", "token", "other"]
+Kind = Literal["clip", "token", "shot", "other"]
 """By what the members are called: side-car shards and the like are `other`."""
 
 _FRAME = re.compile(r"(?:ref|target)_\d\d(?:\.jpg|_mask\.png)")
 _KNOWN = {
     "clip": frozenset({"json", *(f"{name}.npy" for name in ARRAYS)}),
     "token": MEMBERS | {FACE_MEMBER},
+    "shot": frozenset({"json", "mp4"}),
 }
 _MOST_NAMED = 20
 """Problems and foreign members listed of one shard; the rest is counted."""
@@ -173,6 +175,8 @@ def _kind(samples: Sequence[Sequence[_File]]) -> Kind:
     names = {item.member for sample in samples for item in sample}
     if "ref_00.jpg" in names:
         return "clip"
+    if "mp4" in names:
+        return "shot"
     return "token" if "latent.npy" in names else "other"
 
 
@@ -193,6 +197,8 @@ def _take(data: mmap.mmap, files: list[_File], found: ShardFindings) -> None:
             found.rows[key] = clip_row(members)
         elif found.kind == "token":
             found.rows[key] = token_record(token_from_members(key, members)).row
+        elif found.kind == "shot":
+            found.rows[key] = shot_row(members)
     except (ShardError, KeyError) as error:
         found.problems.append(f"sample {key}: {_told(error)}")
         return

@@ -42,7 +42,7 @@ def sample_tables(rows: Sequence[Row]) -> list[Table]:
     """Licences, scores and sources of the samples that index rows describe."""
     sources = Counter(str(row["source_sha256"]) for row in rows)
     counts: dict[str, object] = {"samples": len(rows), "sources": len(sources)}
-    for name in ("num_references", "num_targets", "num_tokens"):
+    for name in ("num_references", "num_targets", "num_tokens", "num_frames", "num_bytes"):
         if rows and name in rows[0]:
             counts[name.removeprefix("num_")] = sum(int(str(row[name])) for row in rows)
     counts["fingerprints"] = len({row["fingerprint"] for row in rows})
@@ -51,7 +51,10 @@ def sample_tables(rows: Sequence[Row]) -> list[Table]:
     if rows and "consent" in rows[0]:
         consents = Counter(str(row["consent"]) or "not stated" for row in rows)
         tables.append(count_table("consent", "consent", consents))
-    return [*tables, *_listed_tables(rows), quantile_table(rows)]
+    tables += _listed_tables(rows)
+    if rows and "num_bytes" in rows[0]:
+        return [*tables, _quantiles("lengths and sizes", map(_sizes, rows))]
+    return [*tables, quantile_table(rows)]
 
 
 def _listed_tables(rows: Sequence[Row]) -> Iterator[Table]:
@@ -66,17 +69,33 @@ def _listed_tables(rows: Sequence[Row]) -> Iterator[Table]:
 
 def quantile_table(rows: Iterable[Row]) -> Table:
     """Quantiles of every score over the samples that have it."""
+    return _quantiles("scores", map(_scores, rows))
+
+
+def _scores(row: Row) -> dict[str, float]:
+    # A fresh row has a list of pairs, one from Parquet too.
+    scores: dict[str, float] = dict(row["scores"])  # type: ignore[call-overload]
+    if "visible_fraction" in row:
+        scores["visible_fraction"] = float(str(row["visible_fraction"]))
+    return scores
+
+
+def _sizes(row: Row) -> dict[str, float]:
+    """What there is to know of a shot in numbers."""
+    values = {name: float(str(row[name])) for name in ("num_frames", "num_bytes")}
+    seconds = float(str(row["stop_seconds"])) - float(str(row["start_seconds"]))
+    sides = max(int(str(row[name])) for name in ("width", "height"))
+    return {"seconds": seconds, "longer side": sides, **values}
+
+
+def _quantiles(title: str, rows: Iterable[Mapping[str, float]]) -> Table:
     values: dict[str, list[float]] = {}
     for row in rows:
-        # A fresh row has a list of pairs, one from Parquet too.
-        scores = dict(row["scores"])  # type: ignore[call-overload]
-        if "visible_fraction" in row:
-            scores["visible_fraction"] = row["visible_fraction"]
-        for name, value in scores.items():
+        for name, value in row.items():
             values.setdefault(name, []).append(float(value))
     return Table(
-        "scores",
-        ("score", "samples", *_QUANTILE_NAMES),
+        title,
+        ("what", "samples", *_QUANTILE_NAMES),
         [
             (name, len(found), *(f"{q:.4g}" for q in np.quantile(found, _QUANTILES)))
             for name, found in sorted(values.items())

@@ -6,7 +6,17 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from avatarmill.records.index import LOCATION_FIELDS, Record
-from avatarmill.records.jsonfields import to_json
+from avatarmill.records.jsonfields import (
+    Readers,
+    integer,
+    mapping_of,
+    number,
+    read_fields,
+    sequence_of,
+    text,
+    to_json,
+)
+from avatarmill.records.tarshard import ShardError
 
 FORMAT = "avatarmill-shot-1"
 
@@ -52,6 +62,22 @@ class ShotMeta:
     format: str = FORMAT
 
 
+_META_READERS: Readers = {
+    "source_uri": text,
+    "source_sha256": text,
+    "licence": text,
+    "consent": text,
+    "start_seconds": number,
+    "stop_seconds": number,
+    "width": integer,
+    "height": integer,
+    "pts_seconds": sequence_of(number),
+    "fingerprint": text,
+    "listed": mapping_of(text),
+    "format": text,
+}
+
+
 def shot_key(video_sha256: str, start_ms: int) -> str:
     """Return the key of a shot.
 
@@ -66,11 +92,35 @@ def shot_key(video_sha256: str, start_ms: int) -> str:
 def shot_record(meta: ShotMeta, video: bytes) -> Record:
     """Return the members and the index row of a shot, ready for a group."""
     key = shot_key(meta.source_sha256, round(1000 * max(0.0, meta.start_seconds)))
-    row: dict[str, object] = {
-        name: getattr(meta, name)
-        for name in SHOT_INDEX.names
-        if name in ShotMeta.__dataclass_fields__
+    members = {"json": to_json(meta), "mp4": video}
+    return Record(key, members, shot_row(members))
+
+
+def shot_meta(data: bytes) -> ShotMeta:
+    """Return the metadata of a shot from its JSON member.
+
+    Raises ShardError for fields that are unknown, missing or mistyped, and for another format.
+    """
+    meta = ShotMeta(**read_fields(data, "shot metadata", _META_READERS))
+    if meta.format != FORMAT:
+        raise ShardError(f"shot metadata: format {meta.format!r}, expected {FORMAT!r}")
+    return meta
+
+
+def shot_row(members: Mapping[str, bytes]) -> dict[str, object]:
+    """Return the index columns of an encoded shot, less its location."""
+    meta = shot_meta(members["json"])
+    return {
+        "source_uri": meta.source_uri,
+        "source_sha256": meta.source_sha256,
+        "licence": meta.licence,
+        "consent": meta.consent,
+        "start_seconds": meta.start_seconds,
+        "stop_seconds": meta.stop_seconds,
+        "num_frames": len(meta.pts_seconds),
+        "width": meta.width,
+        "height": meta.height,
+        "num_bytes": len(members["mp4"]),
+        "fingerprint": meta.fingerprint,
+        "listed": sorted(meta.listed.items()),
     }
-    row |= {"num_frames": len(meta.pts_seconds), "num_bytes": len(video)}
-    row["listed"] = sorted(meta.listed.items())
-    return Record(key, {"json": to_json(meta), "mp4": video}, row)
