@@ -54,7 +54,7 @@ train-lifter: setup  ## the network that corrects bone directions, on rendered p
 	.venv/bin/python scripts/train_lifter/train_lifter.py --work out/train/lifter \
 		--out pipeline/avatarmill/pipeline/data/lifter.npz
 
-train-captions: setup  ## the network that reads garments and colours, on rendered people
+train-captions: setup  ## the network that reads garments and colours, on rendered people (11 minutes)
 	.venv/bin/python scripts/caption_model/train_captions.py --work out/train/captions \
 		--out pipeline/avatarmill/pipeline/data/captions.safetensors
 

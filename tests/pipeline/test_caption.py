@@ -115,6 +115,13 @@ def odds(**likely: str) -> dict[str, NDArray[np.float32]]:
     return found
 
 
+def test_without_a_thigh_nothing_is_a_dress() -> None:
+    likely = odds(top="dress")
+    likely["top"][values_of("top").index("coat")] += 0.05
+    assert read_attributes(evidence(**BODY), likely)["top"] == "coat"
+    assert read_attributes(evidence(**BODY, thigh=(200, 20, 20)), likely)["top"] == "dress"
+
+
 def test_a_dress_has_no_bottom_and_no_second_color() -> None:
     said = read_attributes(
         evidence(**BODY, **LEGS), odds(top="dress", top_color="red", bottom_color="blue")

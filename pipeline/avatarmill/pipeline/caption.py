@@ -101,7 +101,7 @@ def _garments(seen: Evidence, odds: Odds, skin: Array) -> dict[str, str]:
     legs = _any_seen(seen, "thigh_2", "thigh_3")
     shins = sum(_any_seen(seen, f"shin_{k}") for k in range(4)) >= 2
     arms = _any_seen(seen, "upper_arm") and _any_seen(seen, "forearm")
-    top, bottom = _outfit(odds, legs=legs and shins)
+    top, bottom = _outfit(odds, thighs=legs, shins=shins)
     found = {}
     if trunk:
         found["top_color"] = _best(odds, "top_color")
@@ -119,11 +119,13 @@ def _likely(odds: Odds, bottom: str) -> bool:
     return bool(odds["bottom"][values_of("bottom").index(bottom)] >= _LEAST_BOTTOM)
 
 
-def _outfit(odds: Odds, *, legs: bool) -> tuple[str, str]:
-    """The likeliest pair of kinds; without legs the likeliest top alone."""
+def _outfit(odds: Odds, *, thighs: bool, shins: bool) -> tuple[str, str]:
+    """The likeliest pair of kinds; where not all of the legs is seen the likeliest top alone."""
     tops, bottoms = values_of("top"), values_of("bottom")
-    if not legs:
-        return _best(odds, "top"), ""
+    if not (thighs and shins):
+        # What tells a dress from a shirt hangs below the hips.
+        told = [kind for kind in tops if thighs or kind != "dress"]
+        return max(told, key=lambda kind: float(odds["top"][tops.index(kind)])), ""
     return max(
         _WEARABLE,
         key=lambda pair: float(

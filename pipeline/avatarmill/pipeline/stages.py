@@ -39,7 +39,7 @@ from avatarmill.records.clip import META_VERSION, Clip, ClipMeta, clip_key, clip
 from avatarmill.records.fingerprint import fingerprint
 from avatarmill.records.index import Record
 
-STEP_VERSIONS = {"shots": SCAN_VERSION, "people": 3, "masks": 1, "fit": 2, "scores": 1, "clips": 5}
+STEP_VERSIONS = {"shots": SCAN_VERSION, "people": 3, "masks": 1, "fit": 2, "scores": 1, "clips": 6}
 """Raised when a change of a step's code changes what it writes. Steps are in the order in which
 one builds on the other: what is made with an earlier version of one is stale from there on."""
 
