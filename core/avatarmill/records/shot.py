@@ -110,17 +110,6 @@ def shot_meta(data: bytes) -> ShotMeta:
 def shot_row(members: Mapping[str, bytes]) -> dict[str, object]:
     """Return the index columns of an encoded shot, less its location."""
     meta = shot_meta(members["json"])
-    return {
-        "source_uri": meta.source_uri,
-        "source_sha256": meta.source_sha256,
-        "licence": meta.licence,
-        "consent": meta.consent,
-        "start_seconds": meta.start_seconds,
-        "stop_seconds": meta.stop_seconds,
-        "num_frames": len(meta.pts_seconds),
-        "width": meta.width,
-        "height": meta.height,
-        "num_bytes": len(members["mp4"]),
-        "fingerprint": meta.fingerprint,
-        "listed": sorted(meta.listed.items()),
-    }
+    own = {name: getattr(meta, name) for name in SHOT_INDEX.names if name in _META_READERS}
+    counts = {"num_frames": len(meta.pts_seconds), "num_bytes": len(members["mp4"])}
+    return {**own, **counts, "listed": sorted(meta.listed.items())}
