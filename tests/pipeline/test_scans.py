@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from avatarmill.pipeline.children.strip import SIDE
 from avatarmill.pipeline.likeness import Signature
-from avatarmill.pipeline.scan_table import GROUP_ROWS, ScanTable, is_written, write_scans
+from avatarmill.pipeline.scan_table import (
+    GROUP_ROWS,
+    ScanTable,
+    drop_known,
+    is_written,
+    known_path,
+    write_scans,
+)
 from avatarmill.pipeline.scans import SCANS, SOURCES_NAME, finish_scans, keep_scans, load_scans
 from avatarmill.pipeline.shots import Scan
 from avatarmill.pipeline.source_table import SourceTable
@@ -100,6 +107,18 @@ def test_a_finished_table_is_not_written_again(tmp_path: Path) -> None:
     finish_scans(tmp_path, sources[:4], again, "now")
     assert len(again.found) == 4 == len(load_scans(tmp_path, "now").found)
     assert load_scans(tmp_path, "other settings").found == {}
+
+
+def test_the_quick_table_of_names_comes_back_when_it_was_dropped(tmp_path: Path) -> None:
+    listed = [source(number) for number in range(4)]
+    keep_scans(tmp_path, map(work, range(4)), load_scans(tmp_path, "now"), "now")
+    finish_scans(tmp_path, listed, load_scans(tmp_path, "now"), "now")
+    table = tmp_path / SOURCES_NAME
+    names, whole = known_path(table).read_bytes(), table.read_bytes()
+    drop_known(table)
+    finish_scans(tmp_path, listed, load_scans(tmp_path, "now"), "now")
+    assert known_path(table).read_bytes() == names
+    assert table.read_bytes() == whole
 
 
 def test_what_our_own_code_failed_on_is_tried_again(tmp_path: Path) -> None:

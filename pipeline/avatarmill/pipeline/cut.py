@@ -6,33 +6,26 @@ It shares the passes of the curation job: groups, commit files, resume, reject t
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 from avatarmill.pipeline.decode import DecodeConfig
 from avatarmill.pipeline.encode import EncodeConfig, EncodedShot, encode
 from avatarmill.pipeline.executor import StageSpec
-from avatarmill.pipeline.fetch import FetchConfig
 from avatarmill.pipeline.groups import (
     by_precedence,
     plan_groups,
     planned_with,
     split_duplicates,
 )
-from avatarmill.pipeline.identify import stat_files
-from avatarmill.pipeline.ingest import check_input, read_list
-from avatarmill.pipeline.pools import Workers
-from avatarmill.pipeline.probe import ProbeConfig
-from avatarmill.pipeline.rounds import Making, close_run, make_groups, scan_all, unless_full
+from avatarmill.pipeline.list_job import ListConfig, run_watched
+from avatarmill.pipeline.rounds import Making, close_run, make_groups, scan_all
 from avatarmill.pipeline.scanning import SCAN_VERSION, scan_stages, source_reject
-from avatarmill.pipeline.shots import ShotConfig
 from avatarmill.pipeline.spool import Spool
 from avatarmill.pipeline.types import Reject, Source
-from avatarmill.pipeline.watch import Watch, WatchConfig
+from avatarmill.pipeline.watch import Watch
 from avatarmill.pipeline.work import Content, Outcome, ShotSpan
 from avatarmill.records.commit import sweep
 from avatarmill.records.fingerprint import fingerprint
 from avatarmill.records.ledger import InputState
-from avatarmill.records.runs import write_config
 from avatarmill.records.shot import SHOT_INDEX, ShotMeta, shot_record
 from avatarmill.records.tombstones import buried
 
@@ -45,33 +38,12 @@ def _every_frame() -> DecodeConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class CutConfig:
-    """Which videos, where the shots go, and how they are found and encoded."""
+class CutConfig(ListConfig):
+    """A list of videos and how their shots are encoded; they go to OUT/shots."""
 
-    videos: Path
-    """Folder, glob, video or list of places, as of `curate`."""
-    out: Path
-    """The run's folder, on a disk or s3:// or gs://; shots go to OUT/shots."""
-    group_size: int = 8
-    """Sources packed into one shard, and lost together when the job is killed half-way."""
-    regenerate: bool = False
-    """Make groups again that other settings or another code version made."""
-    workers: Workers = field(default_factory=Workers)
-    watch: WatchConfig = field(default_factory=WatchConfig)
-    fetch: FetchConfig = field(default_factory=FetchConfig)
-    probe: ProbeConfig = field(default_factory=ProbeConfig)
-    shots: ShotConfig = field(default_factory=ShotConfig)
     decode: DecodeConfig = field(default_factory=_every_frame)
     """Every frame at its size, unless `fps` and `max_side` say otherwise."""
     encode: EncodeConfig = field(default_factory=EncodeConfig)
-
-    def __post_init__(self) -> None:
-        if self.group_size < 1:
-            raise ValueError(f"group_size: {self.group_size} must be at least 1")
-        try:
-            check_input(self.videos)
-        except ValueError as error:
-            raise ValueError(f"videos: {error}") from error
 
 
 class CutStage:
@@ -125,19 +97,11 @@ def run(config: CutConfig) -> int:
     Raises:
         ValueError: nothing to do, or the folder holds a run with another configuration.
     """
-    return unless_full(config.out, lambda: _watched(config))
-
-
-def _watched(config: CutConfig) -> int:
-    write_config(config.out, "cut", config)
-    with Watch(config.out, config.watch) as watch:
-        return _run(config, watch)
+    return run_watched("cut", config, _run)
 
 
 def _run(config: CutConfig, watch: Watch) -> int:
-    sources = stat_files(read_list(config.videos, config.fetch))
-    if not len(sources):
-        raise ValueError(f"videos: no video files in {config.videos}")
+    sources = config.sources()
     folder = config.out / "shots"
     scanned_by = fingerprint([SCAN_VERSION, config.probe, config.shots])
     made_by = fingerprint([VERSION, config.decode, config.encode, scanned_by])

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from avatarmill.infra.cluster import Pool, check_pools
+from avatarmill.infra.exits import end_for_certain
 from avatarmill.pipeline.board import Board, Desk
 from avatarmill.pipeline.retry import attempts
 from avatarmill.pipeline.types import Source
@@ -85,6 +86,7 @@ class _Worker:
     """The stages of a pool inside a Ray actor. Rows carry one of our own `Work` records."""
 
     def __init__(self, stages: Sequence[StageSpec], board: Board | None) -> None:
+        end_for_certain()
         self._stages: list[tuple[str, Stage]] = []
         self._desk = Desk(board)
         for spec in stages:

@@ -6,7 +6,6 @@ from pathlib import Path
 from avatarmill.pipeline.captioner import CaptionConfig
 from avatarmill.pipeline.copies import near_copies
 from avatarmill.pipeline.decode import DecodeConfig
-from avatarmill.pipeline.fetch import FetchConfig
 from avatarmill.pipeline.fit import FitConfig
 from avatarmill.pipeline.fitter import FitterConfig
 from avatarmill.pipeline.foreseen import Pilot, read_pilot
@@ -16,52 +15,33 @@ from avatarmill.pipeline.groups import (
     planned_with,
     split_duplicates,
 )
-from avatarmill.pipeline.identify import stat_files
-from avatarmill.pipeline.ingest import check_input, read_list
+from avatarmill.pipeline.list_job import ListConfig, run_watched
 from avatarmill.pipeline.mask_config import MaskConfig
 from avatarmill.pipeline.memory import MemoryConfig
 from avatarmill.pipeline.near_duplicates import NearDuplicateConfig
 from avatarmill.pipeline.people import PeopleConfig
-from avatarmill.pipeline.pools import Workers
-from avatarmill.pipeline.probe import ProbeConfig
 from avatarmill.pipeline.recipe import recipe_fingerprint, refuse_other_recipe, write_recipe
-from avatarmill.pipeline.rounds import Making, close_run, make_groups, scan_all, unless_full
+from avatarmill.pipeline.rounds import Making, close_run, make_groups, scan_all
 from avatarmill.pipeline.run_report import write_report
 from avatarmill.pipeline.scanning import scan_stages
 from avatarmill.pipeline.select import SelectConfig
-from avatarmill.pipeline.shots import ShotConfig
 from avatarmill.pipeline.stages import (
     StageConfig,
     curation_stages,
     step_fingerprints,
 )
-from avatarmill.pipeline.watch import Watch, WatchConfig
+from avatarmill.pipeline.watch import Watch
 from avatarmill.records.clip import CLIP_INDEX
 from avatarmill.records.commit import list_commits, sweep
 from avatarmill.records.ledger import InputState
-from avatarmill.records.runs import write_config
 from avatarmill.records.tombstones import buried
 
 
 @dataclass(frozen=True, slots=True)
-class CurateConfig:
-    """Which videos, where the clips go, and the settings of every stage."""
+class CurateConfig(ListConfig):
+    """A list of videos and the settings of every stage; clips go to OUT/clips."""
 
-    videos: Path
-    """Folder, glob or video, or a .txt, .csv, .jsonl or .parquet list of places; local, http(s)://,
-    s3:// or gs://. Other columns of a list travel with the clips."""
-    out: Path
-    """The run's folder, on a disk or s3:// or gs://; clips go to OUT/clips."""
-    group_size: int = 8
-    """Sources packed into one shard, and lost together when the job is killed half-way."""
-    regenerate: bool = False
-    """Make groups again that other settings or another code version made."""
-    workers: Workers = field(default_factory=Workers)
-    watch: WatchConfig = field(default_factory=WatchConfig)
-    fetch: FetchConfig = field(default_factory=FetchConfig)
     near_duplicates: NearDuplicateConfig = field(default_factory=NearDuplicateConfig)
-    probe: ProbeConfig = field(default_factory=ProbeConfig)
-    shots: ShotConfig = field(default_factory=ShotConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     people: PeopleConfig = field(default_factory=PeopleConfig)
     masks: MaskConfig = field(default_factory=MaskConfig)
@@ -70,14 +50,6 @@ class CurateConfig:
     select: SelectConfig = field(default_factory=SelectConfig)
     captions: CaptionConfig = field(default_factory=CaptionConfig)
     analysis: MemoryConfig = field(default_factory=MemoryConfig)
-
-    def __post_init__(self) -> None:
-        if self.group_size < 1:
-            raise ValueError(f"group_size: {self.group_size} must be at least 1")
-        try:
-            check_input(self.videos)
-        except ValueError as error:
-            raise ValueError(f"videos: {error}") from error
 
     def stages(self) -> StageConfig:
         """The settings that decide what a source becomes."""
@@ -106,19 +78,11 @@ def run(config: CurateConfig) -> int:
     Raises:
         ValueError: nothing to do, or the folder holds a run with another configuration.
     """
-    return unless_full(config.out, lambda: _watched(config))
-
-
-def _watched(config: CurateConfig) -> int:
-    write_config(config.out, "curate", config)
-    with Watch(config.out, config.watch) as watch:
-        return _run(config, watch)
+    return run_watched("curate", config, _run)
 
 
 def _run(config: CurateConfig, watch: Watch) -> int:
-    sources = stat_files(read_list(config.videos, config.fetch))
-    if not len(sources):
-        raise ValueError(f"videos: no video files in {config.videos}")
+    sources = config.sources()
     folder = config.out / "clips"
     steps = step_fingerprints(config.stages())
     made_by = recipe_fingerprint(config.stages())

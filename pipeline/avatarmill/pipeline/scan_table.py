@@ -182,6 +182,12 @@ def write_known(path: Path) -> None:
     save_table(known_path(path), names)
 
 
+def has_known(path: Path) -> bool:
+    """Whether they are kept: `avatarmill forget` changes the table and drops them."""
+    store, name = store_and_name(known_path(path))
+    return store.exists(name)
+
+
 def drop_known(path: Path) -> None:
     """Forget the names of a table that is about to change: they would name other rows."""
     store, name = store_and_name(known_path(path))

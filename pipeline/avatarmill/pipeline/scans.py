@@ -26,6 +26,7 @@ from avatarmill.pipeline.scan_table import (
     Found,
     ScanTable,
     drop_known,
+    has_known,
     is_written,
     write_known,
     write_scans,
@@ -113,7 +114,7 @@ def finish_scans(folder: Path, sources: Sequence[Source], scans: Scans, fingerpr
     seen = listed.where(scans.found.has(listed))
     parts = store.files(SCANS, ".parquet")
     written = is_written(table, seen, fingerprint)
-    if written and not parts:
+    if written and not parts and has_known(table):
         return
     if not written:
         drop_known(table)

@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from avatarmill.infra.cluster import check_reservation, start_ray
+from avatarmill.infra.exits import end_for_certain
 from avatarmill.records.atomic import write_bytes
 from avatarmill.records.canonical import json_bytes
 from avatarmill.records.clip import Clip, clip_from_members
@@ -96,6 +97,7 @@ class GroupTokenizer:
     """Ray actor: holds the tokenizer and turns one group a call into a committed group."""
 
     def __init__(self, config: TokenizeConfig) -> None:
+        end_for_certain()
         # One thread a worker: sums in another order would change the last bits.
         torch.set_num_threads(1)
         self.config = config
