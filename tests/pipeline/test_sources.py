@@ -323,3 +323,44 @@ def test_real_clips_are_not_called_broken(real_videos: Path, name: str) -> None:
     """An edit list that starts in the middle, five frames in all, a plain one."""
     _, shots = accepted(real_videos / f"{name}.mp4")
     assert len(shots) == 1
+
+
+def test_a_film_is_found_beside_a_cover_picture_and_a_song_has_none(
+    tmp_path: Path, good_video: Path, run_ffmpeg: RunFfmpeg
+) -> None:
+    cover, song, film = tmp_path / "cover.jpg", tmp_path / "song.mp4", tmp_path / "film.mkv"
+    run_ffmpeg("-f", "lavfi", "-i", "testsrc=s=64x64", "-frames:v", "1", cover)
+    pieces = ("-i", cover, "-map", "0", "-map", "1", "-c:v:0", "mjpeg")
+    run_ffmpeg(
+        *("-f", "lavfi", "-i", "sine=d=2", *pieces[:2], "-map", "0:a", "-map", "1:v"),
+        *("-c:v", "mjpeg", "-disposition:v:0", "attached_pic", song),
+    )
+    found = verdict(song)
+    assert isinstance(found, Reject) and found.reason is Reason.NO_VIDEO_STREAM, found
+    # The picture comes first, and players show the film all the same.
+    run_ffmpeg(*pieces[:2], "-i", good_video, *pieces[2:], "-c:v:1", "copy", film)
+    facts, _ = accepted(film)
+    assert (facts.stream, facts.width, facts.height) == (1, 320, 180)
+    assert decoded(film, fps=25.0).images.shape == (75, 180, 320, 3)
+
+
+def test_an_avi_with_dropped_frames_is_whole_and_a_cut_one_is_not(
+    tmp_path: Path, good_video: Path, run_ffmpeg: RunFfmpeg
+) -> None:
+    path = tmp_path / "dropped.avi"
+    # Every fifth frame is missing: its slot is there, counted by the header, and empty.
+    run_ffmpeg(
+        *("-i", good_video, "-vf", "select='mod(n,5)'", "-fps_mode", "vfr"),
+        *("-c:v", "mpeg4", "-g", "10", path),
+    )
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].frames == 75
+    facts, _ = accepted(path)
+    assert facts.num_frames == 60
+    data = path.read_bytes()
+    kept = data[: len(data) * 2 // 3]
+    for rest, evidence in ((b"", "RIFF of"), (bytes(len(data) - len(kept)), "of 75 declared")):
+        (tmp_path / "cut.avi").write_bytes(kept + rest)
+        found = verdict(tmp_path / "cut.avi")
+        assert isinstance(found, Reject) and found.reason is Reason.TRUNCATED, found
+        assert evidence in found.evidence

@@ -210,7 +210,7 @@ def shot_stream(probe: Probe, shot: Shot, config: DecodeConfig, size: tuple[int,
         seek_timestamp=1,
         copyts=None,
         **options,
-    ).video.filter("trim", start=f"{start:.6f}", end=f"{stop:.6f}")
+    )[str(probe.stream)].filter("trim", start=f"{start:.6f}", end=f"{stop:.6f}")
     if woven:
         stream = stream.filter(config.deinterlace, mode="send_frame", deint="interlaced")
         for name, arguments in _UPRIGHT[probe.rotation % 360]:

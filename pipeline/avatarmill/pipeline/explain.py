@@ -108,7 +108,7 @@ def decode_again(clip: Clip, path: Path, settings: DecodeConfig | None = None) -
     if not meta.crops:
         raise ValueError(f"{clip.key} was written before crops were recorded; curate it again")
     source = _checked_source(clip, path)
-    facts = _probed(source)
+    facts = replace(_probed(source), stream=meta.stream)
     config = replace(
         settings or DecodeConfig(), fps=1000.0, max_side=max(meta.frame_size), min_frames=1
     )

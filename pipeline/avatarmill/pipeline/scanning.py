@@ -16,7 +16,7 @@ from avatarmill.pipeline.spool import Spool
 from avatarmill.pipeline.types import Reject, Source
 from avatarmill.pipeline.work import Arrived, Content, Outcome, Scanned
 
-SCAN_VERSION = 5
+SCAN_VERSION = 6
 """Raised when a change of the code changes what a scan finds."""
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import av
 import numpy as np
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
@@ -26,20 +27,22 @@ _THREADS = 2
 
 
 def probe(request: Message) -> Message:
-    """Declared facts of the first video stream, and one decoded frame for its rotation.
+    """Declared facts of the video stream that players show, and one decoded frame for its rotation.
 
     Replies `{"error": text}` when nothing opens or decodes, `{"no_video": format}` without a video
     stream.
     """
     try:
         with _open(request) as container:
-            if not container.streams.video:
+            stream = _film(container)
+            if stream is None:
                 return Message({"no_video": container.format.name})
-            stream = container.streams.video[0]
             facts = _declared(container, stream)
             if "error" in facts:
                 return Message(facts)
             for frame in container.decode(stream):
+                if frame.time is None:
+                    return Message({"error": "frames have no times"})
                 return Message({**facts, **of_first_frame(frame)})
             return Message({"error": "no frame decodes"})
     except av.error.FFmpegError as error:
@@ -86,7 +89,7 @@ def new_counts() -> dict[str, Any]:
 def strict_frames(
     request: Message, counts: dict[str, Any], threads: int, facts: dict[str, Any] | None = None
 ) -> Iterator[VideoFrame]:
-    """Every frame of the first video stream in order, decoded by `threads` threads.
+    """Every frame of the video stream in order, decoded by `threads` threads.
 
     Ends at the first error, whose text is then in `counts`. The file is sound only if
     `shots.broken_file` finds nothing wrong with the counts at the end. `facts` gets what the file
@@ -94,9 +97,9 @@ def strict_frames(
     """
     try:
         with _open(request) as container:
-            if not container.streams.video:
+            stream = _film(container)
+            if stream is None:
                 return
-            stream = container.streams.video[0]
             if facts is not None:
                 facts.update(_declared(container, stream))
             # A concealed error is an error: no frame of a broken file may pass as good.
@@ -129,6 +132,14 @@ def _open(request: Message) -> Iterator[InputContainer]:
             for stream in container.streams.video:
                 stream.codec_context.options = limits
             yield container
+
+
+def _film(container: InputContainer) -> VideoStream | None:
+    """The stream that players show; None when there is none but the cover picture of a song."""
+    stream = container.streams.best("video")
+    if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
+        return None
+    return stream
 
 
 def _limits(request: Message) -> dict[str, str]:
@@ -185,11 +196,14 @@ def _duration(container: InputContainer, stream: VideoStream) -> float:
 def _expected_frames(stream: VideoStream) -> int:
     """Declared frames, 0 where the container does not say.
 
-    In ISO media an edit list may take frames out before they are demuxed: the demuxer's own index,
-    built from the tables and not from the data, has the number that is left.
+    In ISO media an edit list may take frames out before they are demuxed, and AVI counts slots,
+    which are empty where a frame was dropped: the demuxer's own index, built from the tables and
+    not from the data, has the number that is left. An AVI cut off has lost its index: one entry.
     """
-    in_index = len(stream.index_entries) if stream.container.format.name.startswith("mov") else 0
-    return min(stream.frames, in_index or stream.frames)
+    kind, in_index = stream.container.format.name, len(stream.index_entries)
+    if not (kind.startswith("mov") and in_index or kind == "avi" and in_index > 1):
+        return stream.frames
+    return min(stream.frames, in_index)
 
 
 def _small(frame: VideoFrame, reformatter: VideoReformatter) -> Any:
