@@ -54,6 +54,23 @@ def test_a_wrong_pilot_is_refused(run: Path, capsys: pytest.CaptureFixture[str])
     assert "pilot: -1 must be 0 or more" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("clips", [0.0, 3.0])
+def test_a_pilot_without_clips_is_said_to_know_nothing_of_them(
+    run: Path, clips: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("worker_seconds", "gpu_seconds", "bytes", "yield")
+    estimates = {
+        **dict.fromkeys(names, Estimate(1.0, 0.5, 2.0)),
+        "clips": Estimate(clips, 0.0, 9.0),
+    }
+    monkeypatch.setattr("avatarmill.cli.plan.run_pilot", lambda *_: Pilot("f", 2, 2, estimates))
+    options = ["--videos", str(run / "videos"), "--out", str(run), "--pilot", "2"]
+    assert main(["plan", *options]) == 0
+    text = capsys.readouterr().out
+    assert "worker hours" in text
+    assert ("nothing is known yet" in text) == (clips == 0)
+
+
 def test_a_run_is_held_against_its_pilot(tmp_path: Path) -> None:
     assert read_pilot(tmp_path) is None
     estimates = {"clips": Estimate(10.0, 8.0, 12.0), "yield": Estimate(0.5, 0.4, 0.6)}

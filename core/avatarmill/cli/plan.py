@@ -79,6 +79,11 @@ def run(config: PlanConfig) -> int:
         "Copies are not looked for, so a list with many costs less."
     )
     table(("what", "estimate", "from", "to"), list(_rows(pilot, config)))
+    if not pilot.estimates["clips"].value:
+        say(
+            "No source of the sample gave a clip: of clips and their bytes nothing is known yet. "
+            "Take a larger --pilot, or other sources with --pilot-seed."
+        )
     return 0
 
 
