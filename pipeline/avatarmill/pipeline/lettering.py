@@ -118,7 +118,9 @@ def _lines(letters: _Letters) -> list[NDArray[np.int64]]:
         boxes = rest.boxes[row]
         if len(row) >= _LEAST_LETTERS and _varied(boxes):
             found.append(np.concatenate([boxes[:, :2].min(0), boxes[:, 2:].max(0)]))
-        rest = rest.take(np.setdiff1d(np.arange(len(rest.boxes)), row))
+        left = np.ones(len(rest.boxes), np.bool_)
+        left[row] = False
+        rest = rest.take(left)
     return _without_patterns(found) if found else []
 
 
@@ -140,20 +142,27 @@ def _without_patterns(lines: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]
 def _row_of(letters: _Letters) -> NDArray[np.int64]:
     """Rows of the letters that continue the leftmost one, from left to right."""
     row = [0]
-    for index in range(1, len(letters.boxes)):
-        if _continues(letters, row, index):
-            row.append(index)
+    while (following := _next_letter(letters, row)) is not None:
+        row.append(following)
     return np.array(row)
 
 
-def _continues(letters: _Letters, row: list[int], index: int) -> bool:
-    """Whether a piece is the next letter of a row: near, alike and on the same line."""
-    line, box = letters.boxes[row], letters.boxes[index]
-    top, bottom = np.median(line[:, 1]), np.median(line[:, 3])
-    height = max(float(bottom - top), 1.0)
-    own = float(box[3] - box[1])
-    near = box[0] - line[:, 2].max() < 1.3 * height
+def _next_letter(letters: _Letters, row: list[int]) -> int | None:
+    """The next piece, from left to right, that is near a row, alike and on the same line."""
+    line, first = letters.boxes[row], row[-1] + 1
+    color, top, bottom = letters.colors[row[0]], float(line[0, 1]), float(line[0, 3])
+    if len(row) > 1:  # Most rows end before that.
+        color = letters.colors[row].mean(0)
+        top, bottom = np.median(line[:, [1, 3]], axis=0).tolist()
+    height = max(bottom - top, 1.0)
+    # Textured pictures have hundreds of pieces, and nearly all lie too far to the right.
+    end = int(letters.boxes[:, 0].searchsorted(line[:, 2].max() + 1.3 * height))
+    boxes = letters.boxes[first:end]
+    own = boxes[:, 3] - boxes[:, 1]
     # Letters stand on the line; some hang below it and lower-case ones stay under its top.
-    level = box[1] > top - 0.6 * height and box[3] < bottom + 0.6 * height
-    alike = np.abs(letters.colors[row].mean(0) - letters.colors[index]).max() <= 2 * _FLAT
-    return bool(near and level and alike and 0.45 * height <= own <= 2.0 * height)
+    fits = (boxes[:, 1] > top - 0.6 * height) & (boxes[:, 3] < bottom + 0.6 * height)
+    fits &= (own >= 0.45 * height) & (own <= 2.0 * height)
+    for place in np.flatnonzero(fits).tolist():
+        if np.abs(color - letters.colors[first + place]).max() <= 2 * _FLAT:
+            return first + int(place)
+    return None
