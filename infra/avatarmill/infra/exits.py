@@ -11,9 +11,9 @@ def end_for_certain(seconds: int = EXIT_SECONDS) -> None:
     """Gives this process so many seconds from the moment Python begins to exit.
 
     Ray 2.60 may lock itself out in a destructor that runs after Python has gone (its
-    `CoreWorkerProcess::HandleAtExit` waits for a lock it holds): a worker that lost its cluster then
-    stays for ever, with all its memory. Nothing of Python runs by then, but the kernel's alarm
-    clock does, and ends the process by SIGALRM.
+    `CoreWorkerProcess::HandleAtExit` waits for a lock it holds): a worker that lost its cluster
+    then stays for ever, with all its memory. Nothing of Python runs by then, but the kernel's
+    alarm clock does, and ends the process by SIGALRM.
     """
     atexit.register(_set_alarm, seconds)
 
