@@ -2,15 +2,15 @@
 
 `overhead_ratio`: wall seconds of the job, from the first row read to the last commit, less the
 fixed start, over the CPU seconds that the same stages take over the same files in a plain loop
-without Ray, divided by cores. `peak_memory_ratio_8x`: peak of all processes and the object store
-with 8 times the films, and with films 8 times as long, over the peak of two films; one worker each,
-beside each other. Memory grows with spans up to `shots.longest_seconds`: films are as long as that,
-both scaled down.
+without Ray, divided by cores. Half of the films go through the loops before the job and half after
+it: machines are faster at one time than at another. `peak_memory_ratio_8x`: peak of all processes
+and the object store with 8 films, and with a film 8 times as long, over the peak of one film; one
+worker each, beside each other. Memory grows with spans up to `shots.longest_seconds`: films are as
+long as that, both scaled down.
 """
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -26,20 +26,17 @@ from typing import Literal
 import imageio_ffmpeg
 import psutil
 import tyro
+from job_plain import PlainLoops
 
 from avatarmill.cli.console import say, table
-from avatarmill.pipeline.executor import run_here
-from avatarmill.pipeline.ingest import list_sources
-from avatarmill.pipeline.job import CurateConfig
 from avatarmill.pipeline.runlog import read_log
-from avatarmill.pipeline.scanning import scan_stages
-from avatarmill.pipeline.stages import curation_stages
-from avatarmill.pipeline.work import Scanned, Work, shot_parts
 from avatarmill.synth.job import SynthConfig
 from avatarmill.synth.job import run as synth
 
 FOLDER = Path(__file__).parent
 FILMS, FILM_SECONDS = 2, 4.0
+FASTEST_SECONDS = 5.0
+"""No core does a film in less."""
 MEMORY_SECONDS = 1.2
 SAMPLE_SECONDS = 1.0
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
@@ -52,17 +49,12 @@ class Config:
     """What to measure, and how long."""
 
     parts: tuple[Part, ...] = ("overhead", "memory", "list")
-    minutes: float = 4.3
-    """Length of the job whose overhead is measured."""
-    plain: Path | None = None
-    """Run a plain loop over this folder, print its CPU seconds and end: what the others start."""
+    minutes: float = 3.6
+    """Length of the plain loops; the job over the same films takes half a minute more."""
 
 
 def main(config: Config) -> None:
     """Prints a table a part and, last, one JSON object."""
-    if config.plain is not None:
-        say(f"{plain_loop(config.plain):.3f}")
-        return
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
@@ -72,7 +64,7 @@ def main(config: Config) -> None:
         if "overhead" in config.parts:
             figures |= _shown(overhead(films, root, config.minutes))
         if "memory" in config.parts:
-            figures |= _shown(memory(films, root))
+            figures |= _shown(memory(films[0], root))
         if "list" in config.parts:
             figures |= _last_line([sys.executable, str(FOLDER / "job_list.py")])
     say(json.dumps(figures))
@@ -91,26 +83,25 @@ def overhead(films: Sequence[Path], root: Path, minutes: float) -> dict[str, flo
     one = copies(films[:1], root / "one", 1)
     wall, summary = job(one, root / "run-one", cores)
     startup = wall - sum(summary["stage_seconds"].values())
-    trial = copies(films, root / "trial", 2)
-    each = plain_in_processes(trial, root / "split-trial", cores) / (2 * FILMS)
-    rounds = max(1, ceil(60 * minutes * cores / each / FILMS))
-    many = copies(films, root / "many", rounds)
-    cpu = plain_in_processes(many, root / "split-many", cores)
-    wall, summary = job(many, root / "run-many", cores)
+    most = ceil(60 * minutes * cores / FASTEST_SECONDS / FILMS)
+    with PlainLoops(copies(films, root / "all", most), root, cores, ONE_THREAD) as loops:
+        list_of_both = loops.first_half(30 * minutes)
+        wall, summary = job(list_of_both, root / "run-many", cores)
+        cpu = loops.second_half()
     return {
         "overhead_ratio": (wall - startup) * cores / cpu,
         "startup_seconds": startup,
         "job_seconds": wall,
         "plain_cpu_seconds": cpu,
         "cores": cores,
-        "films": rounds * FILMS,
+        "films": summary["inputs"],
         "clips": summary["clips"],
     }
 
 
-def memory(films: Sequence[Path], root: Path) -> dict[str, float]:
-    """Peaks of the job on a small list, on one of 8 times the films, and on longer films."""
-    short = [cut(film, root / f"short-{film.name}", MEMORY_SECONDS) for film in films]
+def memory(film: Path, root: Path) -> dict[str, float]:
+    """Peaks of the job on one film, on 8 of them, and on one that is 8 times as long."""
+    short = [cut(film, root / f"short-{film.name}", MEMORY_SECONDS)]
     lists = {
         "1x": copies(short, root / "m1", 1),
         "8x_films": copies(short, root / "m8", 8),
@@ -146,44 +137,6 @@ def _curate(videos: Path, out: Path, workers: int) -> list[str]:
 
 def _seconds(time: str) -> float:
     return datetime.fromisoformat(time).timestamp()
-
-
-def plain_in_processes(videos: Path, split: Path, processes: int) -> float:
-    """CPU seconds of plain loops over equal shares of a folder, one process a core."""
-    running = []
-    for number in range(processes):
-        own = split / str(number)
-        own.mkdir(parents=True)
-        for film in sorted(videos.iterdir())[number::processes]:
-            os.link(film, own / film.name)
-        command = [sys.executable, "-P", __file__, "--plain", str(own)]
-        running.append(
-            subprocess.Popen(
-                command, env=os.environ | ONE_THREAD, stdout=subprocess.PIPE, text=True
-            )
-        )
-    return sum(float(process.communicate()[0].split()[-1]) for process in running)
-
-
-def plain_loop(videos: Path) -> float:
-    """CPU seconds of the stages over a folder, in this process and its children, less imports."""
-    stages = CurateConfig(videos, videos).stages()
-    begun = _cpu()
-    sources = [Work(source) for source in list_sources(videos)]
-    parts = [
-        part
-        for work in run_here(sources, scan_stages(stages))
-        if isinstance(work.content, Scanned)
-        for part in shot_parts(work.source, work.content.scan)
-    ]
-    for _ in run_here(parts, curation_stages(stages)):
-        pass
-    return _cpu() - begun
-
-
-def _cpu() -> float:
-    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def peak_bytes(videos: Path, out: Path, workers: int) -> float:

@@ -3,7 +3,7 @@
 import logging
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -71,7 +71,7 @@ def _source(work: Work, content: Content) -> Source:
     return content.source if isinstance(content, Arrived) else work.source
 
 
-def run_here(works: Sequence[Work], specs: Sequence[StageSpec]) -> Iterator[Work]:
+def run_here(works: Iterable[Work], specs: Sequence[StageSpec]) -> Iterator[Work]:
     """The stages in a plain loop in this process: for tests, debugging and overhead figures."""
     with ExitStack() as stack:
         stages = [(spec.name, stack.enter_context(closing(spec.build()))) for spec in specs]

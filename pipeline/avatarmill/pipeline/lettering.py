@@ -1,11 +1,10 @@
 """Finds lines of text burnt into a picture: flat, high-contrast letters of one size in a row."""
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from avatarmill.pipeline.lettering_rows import ALIKE, Boxes, Letters, leftmost_row
 from avatarmill.pipeline.types import Bytes
 
 _STROKE = 0.022
@@ -19,27 +18,12 @@ _VARIETY = 0.08
 """Least deviation of the widths of letters over their mean."""
 _STACKED = 3
 """Lines with so many others above and below them are rows of a pattern, not of a text."""
-_FLAT = 30.0
-"""Largest deviation of a channel inside a letter; letters of a line may differ by twice that."""
+_FLAT = ALIKE / 2
+"""Largest deviation of a channel inside a letter."""
 _BODY = 0.8
 """Share of the highest contrast of a letter above which a pixel is no part of its soft rim."""
 _LARGEST_SIDE = 720
 """Pictures are shrunk to it first: what can be read needs no more."""
-
-Boxes = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class _Letters:
-    """Components of a picture that could be letters."""
-
-    boxes: Boxes
-    """[n, 4] x0, y0, x1, y1."""
-    colors: NDArray[np.float64]
-    """[n, 3]."""
-
-    def take(self, which: NDArray[np.integer] | NDArray[np.bool_]) -> "_Letters":
-        return _Letters(self.boxes[which], self.colors[which])
 
 
 def text_lines(image: Bytes) -> Boxes:
@@ -71,7 +55,7 @@ def lettering_mask(image: Bytes) -> NDArray[np.bool_]:
     return covered
 
 
-def _letters(image: Bytes, *, bright: bool) -> _Letters:
+def _letters(image: Bytes, *, bright: bool) -> Letters:
     """Pieces lighter (or darker) than their surroundings, of the size and flatness of letters."""
     side = min(image.shape[:2])
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
@@ -89,7 +73,7 @@ def _letters(image: Bytes, *, bright: bool) -> _Letters:
     chosen = np.flatnonzero(fits & (deviation.max(-1) <= _FLAT))
     x, y = stats[chosen, cv2.CC_STAT_LEFT], stats[chosen, cv2.CC_STAT_TOP]
     boxes = np.stack([x, y, x + wide[chosen], y + tall[chosen]], -1).astype(np.int64)
-    return _Letters(boxes, mean[chosen])
+    return Letters(boxes, mean[chosen])
 
 
 def _colors(
@@ -109,12 +93,12 @@ def _colors(
     return mean, np.sqrt(np.maximum(np.stack(squares, -1) / size - mean**2, 0))
 
 
-def _lines(letters: _Letters) -> list[NDArray[np.int64]]:
+def _lines(letters: Letters) -> list[NDArray[np.int64]]:
     """Boxes [4] of rows of at least so many letters alike in colour, height and place."""
     found = []
     rest = letters.take(np.argsort(letters.boxes[:, 0], kind="stable"))
     while len(rest.boxes) >= _LEAST_LETTERS:
-        row = _row_of(rest)
+        row = leftmost_row(rest)
         boxes = rest.boxes[row]
         if len(row) >= _LEAST_LETTERS and _varied(boxes):
             found.append(np.concatenate([boxes[:, :2].min(0), boxes[:, 2:].max(0)]))
@@ -137,32 +121,3 @@ def _without_patterns(lines: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]
     whole = np.maximum(boxes[:, None, 2], boxes[:, 2]) - np.minimum(boxes[:, None, 0], boxes[:, 0])
     others = (shared > 0.6 * whole).sum(1) - 1
     return [line for line, count in zip(lines, others, strict=True) if count < _STACKED]
-
-
-def _row_of(letters: _Letters) -> NDArray[np.int64]:
-    """Rows of the letters that continue the leftmost one, from left to right."""
-    row = [0]
-    while (following := _next_letter(letters, row)) is not None:
-        row.append(following)
-    return np.array(row)
-
-
-def _next_letter(letters: _Letters, row: list[int]) -> int | None:
-    """The next piece, from left to right, that is near a row, alike and on the same line."""
-    line, first = letters.boxes[row], row[-1] + 1
-    color, top, bottom = letters.colors[row[0]], float(line[0, 1]), float(line[0, 3])
-    if len(row) > 1:  # Most rows end before that.
-        color = letters.colors[row].mean(0)
-        top, bottom = np.median(line[:, [1, 3]], axis=0).tolist()
-    height = max(bottom - top, 1.0)
-    # Textured pictures have hundreds of pieces, and nearly all lie too far to the right.
-    end = int(letters.boxes[:, 0].searchsorted(line[:, 2].max() + 1.3 * height))
-    boxes = letters.boxes[first:end]
-    own = boxes[:, 3] - boxes[:, 1]
-    # Letters stand on the line; some hang below it and lower-case ones stay under its top.
-    fits = (boxes[:, 1] > top - 0.6 * height) & (boxes[:, 3] < bottom + 0.6 * height)
-    fits &= (own >= 0.45 * height) & (own <= 2.0 * height)
-    for place in np.flatnonzero(fits).tolist():
-        if np.abs(color - letters.colors[first + place]).max() <= 2 * _FLAT:
-            return first + int(place)
-    return None
