@@ -158,7 +158,7 @@ class DissolveDetector:
 
     def _lost_contrast(self, half: int) -> bool:
         before, middle, after = (
-            float(self._ring[row].variance.mean()) for row in (-1 - 2 * half, -1 - half, -1)
+            self._ring[row].mean_variance for row in (-1 - 2 * half, -1 - half, -1)
         )
         return middle < _MOST_CONTRAST * min((before + after) / 2, float(np.sqrt(before * after)))
 

@@ -38,6 +38,7 @@ class Picture:
     """[HEIGHT, WIDTH] of the patch around each pixel."""
     variance: Float
     """[HEIGHT, WIDTH] of the same."""
+    mean_variance: float
     contrast: float
     """Mean deviation inside patches, those of strong edges counted as moderate."""
     textured: float
@@ -57,6 +58,7 @@ class Picture:
             coarse=coarse.astype(np.float32).ravel(),
             mean=mean,
             variance=variance,
+            mean_variance=float(variance.mean()),
             contrast=float(np.minimum(deviation, 1.5 * _STRONG).mean()),
             textured=float((deviation > _TEXTURED).mean()),
         )

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
@@ -218,4 +219,6 @@ def error_text(error: av.error.FFmpegError) -> str:
 
 
 if __name__ == "__main__":
+    # Workers keep all cores busy: OpenCV's threads would only wait for each other, turning.
+    cv2.setNumThreads(1)
     serve({"probe": probe, "scan": scan})
