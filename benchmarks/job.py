@@ -179,7 +179,7 @@ def copies(films: Sequence[Path], folder: Path, times: int, loops: int = 1) -> P
     folder.mkdir()
     for number in range(times):
         for film in films:
-            target = folder / f"{film.stem}-{number}.mp4"
+            target = folder / f"{number:03d}-{film.stem}.mp4"
             again = ["-stream_loop", str(loops - 1), "-i", str(film)]
             _ffmpeg(*again, "-c", "copy", "-metadata", f"comment={number}", str(target))
     return folder
