@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import psutil
 import pytest
@@ -34,7 +35,7 @@ def actors(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(slots=True)
 class Job:
-    """`avatarmill curate` in a process of its own, one source a group."""
+    """`avatarmill curate`, or another job, in a process of its own, one source a group."""
 
     videos: Path
     out: Path
@@ -43,18 +44,19 @@ class Job:
     env: dict[str, str] = field(default_factory=dict)
     place: str = ""
     """Where the run goes if not to `out`: a URL."""
+    verb: Literal["curate", "cut"] = "curate"
     process: "subprocess.Popen[bytes] | None" = None
 
     @property
     def clips(self) -> Path:
         """Where the shards are."""
-        return self.out / "clips"
+        return self.out / ("clips" if self.verb == "curate" else "shots")
 
     def command(self) -> list[str]:
         """The command line."""
         options = ["--videos", str(self.videos), "--out", self.place or str(self.out)]
         options += ["--group-size", "1", "--workers.cpu", str(self.workers), *self.options]
-        return [sys.executable, "-P", "-m", "avatarmill.cli.main", "curate", *options]
+        return [sys.executable, "-P", "-m", "avatarmill.cli.main", self.verb, *options]
 
     def start(self) -> None:
         """Starts the job, for the first time or again."""

@@ -2,23 +2,26 @@
 
 import json
 import random
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import imageio_ffmpeg
 import psutil
 import pytest
 
-from avatarmill.records.commit import verify
+from avatarmill.records.commit import list_commits, verify
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
 NewJob = Callable[[int], Any]
 Calm = tuple[dict[str, bytes], float]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("workers", "kills"),
     [
@@ -76,3 +79,37 @@ def _assert_same(job: Any, expected: dict[str, bytes]) -> None:
     summary = json.loads((job.clips / "summary.json").read_bytes())
     assert summary["inputs"] == sum(summary["states"].values()) == 5
     assert summary["states"] == {"kept": 3, "rejected": 1, "duplicate": 1, "failed": 0}
+
+
+def test_a_killed_cut_ends_with_the_same_bytes(job_type: type[Any], tmp_path: Path) -> None:
+    """A worker first, which the job survives; then the driver. Passes, groups and commits are those
+    of `curate`, but no models are loaded."""
+    films = tmp_path / "films"
+    films.mkdir()
+    for number in range(4):
+        picture = f"testsrc2=s=320x180:r=25:d=2,hue=h={50 * number}"
+        _ffmpeg("-f", "lavfi", "-i", picture, "-pix_fmt", "yuv420p", str(films / f"{number}.mp4"))
+    calm, job = (job_type(films, tmp_path / name, verb="cut") for name in ("calm", "killed"))
+    calm.start()
+    assert calm.wait() == 0, calm.log()
+    job.start()
+    job.until(lambda: job.kill("worker"))
+    job.until(lambda: list_commits(job.clips))
+    assert job.running(), job.log()
+    assert job.kill("driver")
+    job.wait()
+    done = _commit_times(job)
+    assert 1 <= len(done) < 4
+    job.start()
+    assert job.wait() == 0, job.log()
+    assert done.items() <= _commit_times(job).items(), "finished groups were done again"
+    assert job.files() == calm.files()
+    assert verify(job.clips) == []
+
+
+def _commit_times(job: Any) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in job.clips.glob("commits/*.json")}
+
+
+def _ffmpeg(*arguments: str) -> None:
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *arguments], check=True)

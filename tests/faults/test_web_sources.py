@@ -162,7 +162,7 @@ def states(folder: Path | str) -> dict[str, tuple[str, str]]:
     return {re.sub("^https?://[^/]+", "", row.uri): (row.state, row.reason) for row in rows}
 
 
-def test_a_list_of_urls_becomes_clips_in_a_bucket(
+def test_a_list_of_urls_becomes_shots_in_a_bucket(
     server: FilmServer, job_type: type[Any], s3_bucket: str, tmp_path: Path
 ) -> None:
     """A download that resets twice, a missing page and a forbidden redirect; out is a bucket."""
@@ -173,24 +173,24 @@ def test_a_list_of_urls_becomes_clips_in_a_bucket(
     # A password of the URL is for the server alone.
     urls[0] = urls[0].replace("http://", "http://me:secret-word@")
     videos = write_list(tmp_path / "list.csv", urls)
-    job = job_type(videos, tmp_path / "run", options=options(tmp_path / "spool"))
+    job = job_type(videos, tmp_path / "run", options=options(tmp_path / "spool"), verb="cut")
     job.place = f"{s3_bucket}/{tmp_path.name}"
     job.start()
     assert job.wait() == 0, job.log()
-    clips = f"{job.place}/clips"
-    assert states(clips) == {
+    shots = f"{job.place}/shots"
+    assert states(shots) == {
         f"/reset/{film.name}": ("kept", ""),
         "/none/a.mp4": ("rejected", Reason.NOT_FOUND),
         "/away/b.mp4": ("rejected", Reason.FORBIDDEN_ADDRESS),
     }
-    (sample,) = samples_in(Path(clips))
+    (sample,) = samples_in(Path(shots))
     meta = json.loads(sample[1]["json"])
     assert meta["source_uri"] == server.url(f"/reset/{film.name}")
     assert (meta["licence"], meta["listed"]) == ("CC-0", {"language": "l0"})
-    assert verify(Path(clips)) == []
+    assert verify(Path(shots)) == []
     assert not list((tmp_path / "spool").iterdir()) and not job.out.exists()
     everything = Store.of(job.place)
-    for folder in ("", "clips", "log"):
+    for folder in ("", "shots", "log"):
         assert all(b"secret-word" not in everything.read(name) for name in everything.files(folder))
 
 
