@@ -2,11 +2,11 @@
 
 `overhead_ratio`: wall seconds of the job, from the first row read to the last commit, less the
 fixed start, over the CPU seconds that the same stages take over the same files in a plain loop
-without Ray, divided by cores. Half of the films go through the loops before the job and half after
-it: machines are faster at one time than at another. `peak_memory_ratio_8x`: peak of all processes
-and the object store with 8 films, and with a film 8 times as long, over the peak of one film; one
-worker each, beside each other. Memory grows with spans up to `shots.longest_seconds`: films are as
-long as that, both scaled down.
+without Ray, divided by cores. The job and the loops take turns (job_turns.py), or it would be a
+quotient of two speeds of the machine. `peak_memory_ratio_8x`: peak of all processes and the object
+store with 8 films, and with a film 8 times as long, over the peak of one film; one worker each,
+beside each other. Memory grows with spans up to `shots.longest_seconds`: films are as long as that,
+both scaled down.
 """
 
 import json
@@ -27,6 +27,7 @@ import imageio_ffmpeg
 import psutil
 import tyro
 from job_plain import PlainLoops
+from job_turns import Stops, in_turns
 
 from avatarmill.cli.console import say, table
 from avatarmill.pipeline.runlog import read_log
@@ -38,6 +39,7 @@ FOLDER = Path(__file__).parent
 FILMS, FILM_SECONDS = 2, 2.0
 FASTEST_SECONDS = 2.5
 """No core does a film in less."""
+JOB_TURN_SECONDS, LOOPS_TURN_SECONDS = 25.0, 15.0
 MEMORY_SECONDS = 1.2
 SAMPLE_SECONDS = 1.0
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
@@ -50,8 +52,8 @@ class Config:
     """What to measure, and how long."""
 
     parts: tuple[Part, ...] = ("overhead", "memory", "list")
-    minutes: float = 3.4
-    """Length of the plain loops; the job over the same films takes half a minute more."""
+    minutes: float = 3.9
+    """Length of the plain loops, about; the job over the same films takes a little more."""
 
 
 def main(config: Config) -> None:
@@ -86,9 +88,9 @@ def overhead(films: Sequence[Path], root: Path, minutes: float) -> dict[str, flo
     startup = wall - sum(summary["stage_seconds"].values())
     most = ceil(60 * minutes * cores / FASTEST_SECONDS / FILMS)
     with PlainLoops(copies(films, root / "all", most), root, cores, ONE_THREAD) as loops:
-        list_of_both = loops.first_half(30 * minutes)
-        wall, summary = job(list_of_both, root / "run-many", cores)
-        cpu = loops.second_half()
+        films_of_all = loops.begin(60 * minutes)
+        wall, summary = job(films_of_all, root / "run-many", cores, loops)
+        cpu = loops.cpu_seconds()
     return {
         "overhead_ratio": (wall - startup) * cores / cpu,
         "startup_seconds": startup,
@@ -116,17 +118,29 @@ def memory(film: Path, root: Path) -> dict[str, float]:
     return {"peak_memory_ratio_8x": worst, **figures}
 
 
-def job(videos: Path, out: Path, workers: int) -> tuple[float, dict[str, dict[str, float]]]:
-    """Seconds from the first row read to the last commit, and the summary of the run."""
-    with (out.with_suffix(".log")).open("wb") as log:
-        subprocess.run(
-            _curate(videos, out, workers), env=os.environ | ONE_THREAD, stderr=log, check=True
-        )
+def job(
+    videos: Path, out: Path, workers: int, loops: PlainLoops | None = None
+) -> tuple[float, dict[str, dict[str, float]]]:
+    """Seconds from the first row read to the last commit, and the summary of the run.
+
+    Args:
+        loops: go on in turns with the job.
+    """
+    command, stops = _curate(videos, out, workers), Stops()
+    with (
+        out.with_suffix(".log").open("wb") as log,
+        subprocess.Popen(command, env=os.environ | ONE_THREAD, stderr=log) as process,
+    ):
+        if loops is not None:
+            loops.go_on()
+            stops = in_turns(process, JOB_TURN_SECONDS, loops.processes, LOOPS_TURN_SECONDS)
+    if process.returncode:
+        raise RuntimeError(f"the job ended with {process.returncode}; see {log.name}")
     events = [(str(e["event"]), _seconds(str(e["time"]))) for e in read_log(out)]
     started = min(time for name, time in events if name == "started")
     ended = max(time for name, time in events if name == "committed")
     summary: dict[str, dict[str, float]] = json.loads((out / "clips/summary.json").read_bytes())
-    return ended - started, summary
+    return ended - started - stops.within(started, ended), summary
 
 
 def _curate(videos: Path, out: Path, workers: int) -> list[str]:

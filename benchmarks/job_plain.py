@@ -1,6 +1,7 @@
-"""The stages of curation in plain loops without Ray, one process a core, in two halves.
+"""The stages of curation in plain loops without Ray, one process a core.
 
-What happens between the halves finds the loops waiting, their models loaded.
+The first films of a loop say how many it can do in the time it is given. It then waits, its models
+loaded, until it is told to go on with the others.
 """
 
 import os
@@ -21,6 +22,8 @@ from avatarmill.pipeline.job import CurateConfig
 from avatarmill.pipeline.scanning import scan_stages
 from avatarmill.pipeline.stages import curation_stages
 from avatarmill.pipeline.work import Scanned, Work, shot_parts
+
+QUARTERS = 4
 
 
 class PlainLoops:
@@ -51,21 +54,32 @@ class PlainLoops:
             process.kill()
             process.communicate()
 
-    def first_half(self, seconds: float) -> Path:
-        """A folder of the films of both halves; each loop has done half of its own by now."""
-        self._tell(f"{seconds}")
+    def begin(self, seconds: float) -> Path:
+        """A folder of the films that the loops will do; they have done a quarter of them by now.
+
+        Args:
+            seconds: for all films of a loop, about.
+        """
+        self._tell(f"{seconds / QUARTERS}")
         counts = [int(self._line(process)) for process in self._running]
         films = [
             film
             for share, count in zip(self._shares, counts, strict=True)
-            for film in share[: 2 * count]
+            for film in share[: QUARTERS * count]
         ]
-        return _linked(films, self._root / "both-halves")
+        return _linked(films, self._root / "list")
 
-    def second_half(self) -> float:
-        """CPU seconds of all loops, over both halves."""
+    def go_on(self) -> None:
+        """Lets the loops do the other films."""
         self._tell("go on")
+
+    def cpu_seconds(self) -> float:
+        """Waits for the loops: CPU seconds of all of them, over all films."""
         return sum(float(self._line(process)) for process in self._running)
+
+    def processes(self) -> list[psutil.Process]:
+        """The loops that still run, without their children."""
+        return [psutil.Process(loop.pid) for loop in self._running if loop.poll() is None]
 
     def _tell(self, word: str) -> None:
         for process in self._running:
@@ -89,7 +103,7 @@ def _linked(films: list[Path], folder: Path) -> Path:
 
 
 def main(videos: Path) -> None:
-    """Says how many films the first half had and, at the end, the CPU seconds of both halves.
+    """Says how many films the first quarter had and, at the end, the CPU seconds of all four.
 
     They are those of this process and its children, less what loads the models: the job's fixed
     start is not counted either.
@@ -104,12 +118,12 @@ def main(videos: Path) -> None:
         seconds = float(input())
         loaded, end = _cpu(), time.monotonic() + seconds
         count = 0
-        while time.monotonic() < end and count < len(films) // 2:
+        while time.monotonic() < end and count < len(films) // QUARTERS:
             yield Work(films[count])
             count += 1
         say(str(count))
         input()
-        yield from (Work(film) for film in films[count : 2 * count])
+        yield from (Work(film) for film in films[count : QUARTERS * count])
 
     scanned = run_here(works(), scan_stages(stages))
     parts = (
