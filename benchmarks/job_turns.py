@@ -54,6 +54,8 @@ def in_turns(
             stops.spans.append((start, time.time()))
     finally:
         _signal(others(), signal.SIGCONT)
+        if job.poll() is None:
+            _signal([psutil.Process(job.pid)], signal.SIGCONT)
     return stops
 
 
