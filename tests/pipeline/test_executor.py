@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -137,6 +138,13 @@ def test_a_part_that_kills_its_worker_is_given_up() -> None:
     assert isinstance(done["good"], Outcome) and done["good"].clips
     assert isinstance(done["bad"], Outcome)
     assert done["bad"].error == "worker: 5 worker processes died at this part"
+
+
+@pytest.mark.usefixtures("ray")
+def test_nobody_reads_the_logs_of_a_local_ray() -> None:
+    commands = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+    assert any("gcs_server" in command for command in commands)
+    assert not any("log_monitor.py" in command for command in commands)
 
 
 @pytest.mark.usefixtures("ray")
